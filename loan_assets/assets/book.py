@@ -1,0 +1,132 @@
+"""Book: the delivery as received, and the three tables it is read into.
+
+Here: which table hangs where, and what its page shows. Not here: what makes a row wrong (`credit.conformance`).
+"""
+
+import dagster as dg
+import pandas as pd
+
+from loan_assets.books import tables, the_book
+from loan_assets.credit import statements
+from loan_assets.credit.conformance import departures_from_published
+from loan_assets.resources.catalog import months_of_statements, picture, table_of, table_type
+from loan_assets.resources.loan_source import LoanSource
+
+BOOK = the_book()
+KEY = BOOK.key.name
+MONTHS = months_of_statements(BOOK)
+
+
+@dg.asset(kinds={"pandas", "parquet"}, dagster_type=table_type("RawLoanBook", tables.received(BOOK), [KEY]))
+def raw_loan_book(context: dg.AssetExecutionContext, source: LoanSource) -> pd.DataFrame:
+    """The loan book exactly as delivered, one row a client, in the bank's own words.
+
+    Provenance (file, size, SHA-256, licence) is recorded with every delivery. A delivery that breaks the contract or
+    does not reproduce the totals published with it is refused whole, and the delivery before stays in force.
+    """
+    frame, provenance = source.read(BOOK)
+    context.add_output_metadata(
+        {
+            "delivered_from": provenance.location,
+            "format": provenance.format,
+            "bytes": provenance.bytes,
+            "sha256": provenance.sha256,
+            "citation": BOOK.citation,
+            "licence": BOOK.licence,
+            "as_of": BOOK.as_of.isoformat(),
+            "data_dictionary": dg.MetadataValue.md(_dictionary(frame)),
+        }
+    )
+    return frame
+
+
+@dg.asset_check(asset=raw_loan_book, blocking=True)
+def book_matches_its_published_totals(raw_loan_book: pd.DataFrame) -> dg.AssetCheckResult:
+    """The stored book reproduces every total printed with the data: rows, defaults, mean credit limit."""
+    departures = departures_from_published(raw_loan_book, BOOK)
+    found = {
+        f"{total.statistic} of {total.column}": float(getattr(raw_loan_book[total.column], total.statistic)())
+        for total in BOOK.published
+    }
+    return dg.AssetCheckResult(passed=not departures, description="; ".join(departures) or None, metadata=found)
+
+
+@dg.asset(
+    kinds={"pandas", "parquet"},
+    partitions_def=MONTHS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    dagster_type=table_type("MonthlyStatements", tables.statements(BOOK), [KEY]),
+)
+def monthly_statements(context: dg.AssetExecutionContext, raw_loan_book: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What each client owed, paid and was behind with, month by month: one statement a client and month."""
+    months = {
+        month: statements.month_of_statements(raw_loan_book, month, BOOK) for month in context.partition_keys
+    }
+    for month, table in months.items():
+        measures = table.drop(columns=[KEY]).select_dtypes("number").mean()
+        context.add_asset_metadata(
+            {f"mean_{name}": round(float(mean), 2) for name, mean in measures.items()}, partition_key=month
+        )
+    return months
+
+
+@dg.asset_check(asset=monthly_statements, additional_ins={"raw_loan_book": dg.AssetIn()}, blocking=True)
+def every_client_has_a_statement(
+    monthly_statements: dict[str, pd.DataFrame], raw_loan_book: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """Each month holds one statement for every client of the delivery, and for nobody else."""
+    clients = set(raw_loan_book[KEY])
+    astray = {month: len(clients ^ set(table[KEY])) for month, table in monthly_statements.items()}
+    return dg.AssetCheckResult(passed=not any(astray.values()), metadata={"months": len(astray), "astray": astray})
+
+
+@dg.asset(kinds={"pandas", "parquet"}, dagster_type=table_type("ClientProfiles", tables.profiles(BOOK), [KEY]))
+def client_profiles(context: dg.AssetExecutionContext, raw_loan_book: pd.DataFrame) -> pd.DataFrame:
+    """Who the clients are: credit limit, education, and the protected attributes kept for the fairness audit only."""
+    profiles = statements.profiles_of(raw_loan_book, BOOK)
+    for column in BOOK.audited:
+        if column.levels is not None:
+            shares = profiles[column.name].map(column.levels).value_counts(normalize=True)
+            rows = [{column.name: str(level), "share": round(float(share), 4)} for level, share in shares.items()]
+            context.add_output_metadata({f"by_{column.name}": table_of(rows)})
+    return profiles
+
+
+@dg.asset(kinds={"pandas", "parquet"}, dagster_type=table_type("DefaultOutcomes", tables.outcomes(BOOK), [KEY]))
+def default_outcomes(
+    context: dg.AssetExecutionContext, raw_loan_book: pd.DataFrame, client_profiles: pd.DataFrame
+) -> pd.DataFrame:
+    """What became of each client: whether the payment after the decision day was missed, and when that was known."""
+    from loan_assets.credit.fairness import groups_of
+    from loan_assets.credit.pictures import rate_by_level
+
+    outcomes = statements.outcomes_of(raw_loan_book, BOOK)
+    label = outcomes[BOOK.label.name]
+    context.add_output_metadata(
+        {"defaults": int(label.sum()), "base_rate": round(float(label.mean()), 4), "decided_on": BOOK.as_of.isoformat()}
+    )
+    for attribute, group in groups_of(client_profiles, BOOK).items():
+        rates = label.groupby(group.to_numpy()).agg(["size", "mean"])
+        drawn = rate_by_level(
+            [str(level) for level in rates.index],
+            rates["size"].tolist(),
+            rates["mean"].tolist(),
+            f"Clients and default rate by {attribute}",
+            "default rate",
+        )
+        context.add_output_metadata({f"defaults_by_{attribute}": picture(drawn, f"default rate by {attribute}")})
+    return outcomes
+
+
+@dg.asset_check(asset=default_outcomes, blocking=True)
+def outcomes_settle_after_the_decision(default_outcomes: pd.DataFrame) -> dg.AssetCheckResult:
+    """No outcome was known on the day of the decision it is meant to judge."""
+    early = int((default_outcomes["settled_timestamp"] <= default_outcomes[tables.EVENT_TIME.name]).sum())
+    return dg.AssetCheckResult(passed=early == 0, metadata={"settled_too_early": early})
+
+
+def _dictionary(frame: pd.DataFrame) -> str:
+    """The shape of the table as a reader meets it: names, kinds and meanings, without any client's row."""
+    lines = ["| column | role | meaning |", "|---|---|---|"]
+    lines += [f"| {column.name} | {column.role} | {column.meaning} |" for column in BOOK.received]
+    return "\n".join(lines) + f"\n\n{len(frame):,} rows"

@@ -1,0 +1,134 @@
+"""Features: what the model sees of a client, as of each month, offline and online.
+
+Here: the three steps from statements to an answerable feature store. Not here: formulas (`books`) or Feast's objects
+(`resources.feature_store`).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from loan_assets.books import tables, the_book
+from loan_assets.books.calendar import months_of
+from loan_assets.credit import statements
+from loan_assets.resources.catalog import months_of_statements, picture, table_type
+from loan_assets.resources.feature_store import SERVICE, VIEW, FeatureStoreDoor
+
+BOOK = the_book()
+KEY = BOOK.key.name
+MONTHS = months_of_statements(BOOK)
+WINDOW = dg.TimeWindowPartitionMapping(start_offset=1 - BOOK.window, allow_nonexistent_upstream_partitions=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureDefinitions:
+    """What Feast was told: the view and service, their features, and the offline table they read."""
+
+    view: str
+    service: str
+    features: tuple[str, ...]
+    book_digest: str
+    offline_digest: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineFeatures:
+    """What the online store holds: how many clients, and the newest statement among them."""
+
+    clients: int
+    features_as_of: datetime
+    offline_digest: str
+
+
+@dg.asset(
+    kinds={"pandas", "parquet"},
+    partitions_def=MONTHS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    ins={"monthly_statements": dg.AssetIn(partition_mapping=WINDOW)},
+    dagster_type=table_type("BorrowerFeatures", tables.borrower_features(BOOK), [KEY]),
+)
+def borrower_features(
+    context: dg.AssetExecutionContext, monthly_statements: dict[str, pd.DataFrame], client_profiles: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """What the bank knows of each client's habits at the end of each month: use of credit, payments, delays, trends.
+
+    Every number is a named function in the book, computed over the six months that end with the partition; a request
+    at the endpoint is computed by the same functions. Protected attributes are not read.
+    """
+    from loan_assets.credit.pictures import small_multiples
+
+    months = {}
+    for month in context.partition_keys:
+        known = {earlier: table for earlier, table in monthly_statements.items() if earlier <= month}
+        months[month] = statements.features_as_of(month, known, client_profiles, BOOK)
+    newest = months[max(months)]
+    spread = {name: newest[name].to_numpy("float64") for name in BOOK.feature_names}
+    context.add_asset_metadata(
+        {"features": len(spread), "spread": picture(small_multiples(spread), f"features as of {max(months)}")},
+        partition_key=max(months),
+    )
+    return months
+
+
+@dg.asset_check(asset=borrower_features, blocking=True)
+def full_windows_have_no_gaps(borrower_features: dict[str, pd.DataFrame]) -> dg.AssetCheckResult:
+    """Where six months of statements are there, every feature of every client is a finite number."""
+    full = months_of(BOOK)[BOOK.window - 1 :]
+    gaps = {
+        month: int((~np.isfinite(table[list(BOOK.feature_names)].to_numpy())).sum())
+        for month, table in borrower_features.items()
+        if month in full
+    }
+    return dg.AssetCheckResult(passed=not any(gaps.values()), metadata={"full_windows": len(gaps), "gaps": gaps})
+
+
+@dg.asset(kinds={"feast", "parquet"})
+def feature_definitions(
+    context: dg.AssetExecutionContext, feature_store: FeatureStoreDoor, borrower_features: dict[str, pd.DataFrame]
+) -> FeatureDefinitions:
+    """The feature view and service in Feast's registry, read off the book, over the features of every month."""
+    rows = pd.concat([borrower_features[month] for month in sorted(borrower_features)], ignore_index=True)
+    table = feature_store.publish(rows, BOOK)
+    lines = ["| feature | meaning | reads |", "|---|---|---|"]
+    lines += [f"| {one.name} | {one.meaning} | {', '.join(one.inputs)} |" for one in BOOK.features]
+    context.add_output_metadata({"features": dg.MetadataValue.md("\n".join(lines)), "rows": table.rows})
+    return FeatureDefinitions(
+        view=VIEW,
+        service=SERVICE,
+        features=BOOK.feature_names,
+        book_digest=BOOK.digest,
+        offline_digest=table.digest,
+        rows=table.rows,
+    )
+
+
+@dg.asset(kinds={"feast", "sqlite"})
+def online_features(
+    context: dg.AssetExecutionContext, feature_store: FeatureStoreDoor, feature_definitions: FeatureDefinitions
+) -> OnlineFeatures:
+    """The newest features of every client, loaded where the endpoint can read them by client number."""
+    newest, clients = feature_store.materialize(BOOK)
+    context.add_output_metadata({"features_as_of": newest.isoformat(), "clients": clients})
+    return OnlineFeatures(clients=clients, features_as_of=newest, offline_digest=feature_definitions.offline_digest)
+
+
+@dg.asset_check(asset=online_features, additional_ins={"default_outcomes": dg.AssetIn()}, blocking=True)
+def online_equals_offline(
+    feature_store: FeatureStoreDoor, online_features: OnlineFeatures, default_outcomes: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """For every client, the online store answers the very bits that the offline join gives: no tolerance."""
+    decisions = default_outcomes[[KEY, tables.EVENT_TIME.name]]
+    offline = feature_store.as_known_at(decisions, BOOK)
+    online = feature_store.read_online(decisions[KEY].tolist(), BOOK)
+    names = list(BOOK.feature_names)
+    same = offline[names].to_numpy().view("uint32") == online[names].to_numpy().view("uint32")
+    both_missing = offline[names].isna().to_numpy() & online[names].isna().to_numpy()
+    differing = int((~(same | both_missing)).any(axis=1).sum())
+    return dg.AssetCheckResult(
+        passed=differing == 0 and online_features.clients >= len(offline),
+        metadata={"clients": len(offline), "clients_that_differ": differing, "clients_online": online_features.clients},
+    )

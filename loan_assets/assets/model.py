@@ -1,0 +1,182 @@
+"""Model: what the bank knew on each decision day, the model fitted to it, and how far that model can be trusted.
+
+Here: the join, the fit and the judgement as assets. Not here: how a model is fitted (`credit.training`), judged
+(`credit.judging`, `credit.fairness`) or tracked (`resources.experiments`).
+"""
+
+import dagster as dg
+import pandas as pd
+
+from loan_assets.books import Role, tables, the_book
+from loan_assets.credit.scorecards import Scorecard, draw_up, metrics_of, rows_of, rows_of_groups
+from loan_assets.credit.training import FittedModel
+from loan_assets.policy import POLICY
+from loan_assets.resources.catalog import picture, table_of, table_type
+from loan_assets.resources.experiments import Experiments, Trial
+from loan_assets.resources.feature_store import FeatureStoreDoor
+
+BOOK = the_book()
+KEY = BOOK.key.name
+LABEL = BOOK.label.name
+
+
+@dg.asset(
+    kinds={"feast", "duckdb", "parquet"},
+    deps=["feature_definitions"],
+    dagster_type=table_type("TrainingSet", tables.training_set(BOOK), [KEY]),
+)
+def training_set(
+    context: dg.AssetExecutionContext, feature_store: FeatureStoreDoor, default_outcomes: pd.DataFrame
+) -> pd.DataFrame:
+    """For every decision, the features known on that day and the outcome that followed; a frozen fifth is held out.
+
+    Joined point in time: a statement dated later, or dated earlier but learned later, changes nothing. No protected
+    attribute is a column. The digest of this table is the identity of the data a model was trained on.
+    """
+    from loan_assets.credit.training import HOLDOUT, dataset_digest, part_of_each_row
+
+    decisions = default_outcomes[[KEY, tables.EVENT_TIME.name, LABEL]]
+    joined = feature_store.as_known_at(decisions, BOOK)
+    joined.insert(2, "part", part_of_each_row(joined[LABEL].to_numpy(), POLICY.splits))
+    context.add_output_metadata(
+        {
+            "dataset_digest": dataset_digest(joined),
+            "held_out": int((joined["part"] == HOLDOUT).sum()),
+            "base_rate": round(float(joined[LABEL].mean()), 4),
+            "features": len(BOOK.features),
+            "known_by": BOOK.as_of.isoformat(),
+        }
+    )
+    return joined
+
+
+@dg.asset_check(asset=training_set, blocking=True)
+def protected_attributes_stay_out(training_set: pd.DataFrame) -> dg.AssetCheckResult:
+    """No protected attribute is a column of the training set, and no feature equals one row for row."""
+    protected = {column.name for column in BOOK.with_role(Role.PROTECTED)}
+    leaked = sorted(protected & set(training_set.columns))
+    reading = sorted(feature.name for feature in BOOK.features if protected & set(feature.inputs))
+    return dg.AssetCheckResult(
+        passed=not leaked and not reading, metadata={"protected_columns": leaked, "features_that_read_them": reading}
+    )
+
+
+@dg.asset_check(asset=training_set, additional_ins={"default_outcomes": dg.AssetIn()}, blocking=True)
+def every_decision_has_its_features(training_set: pd.DataFrame, default_outcomes: pd.DataFrame) -> dg.AssetCheckResult:
+    """The join lost no decision, repeated none, kept their order, and found every feature within its life."""
+    in_order = training_set[KEY].tolist() == default_outcomes[KEY].tolist()
+    missing = int(training_set[list(BOOK.feature_names)].isna().to_numpy().sum())
+    return dg.AssetCheckResult(
+        passed=in_order and missing == 0, metadata={"in_order": in_order, "missing_values": missing}
+    )
+
+
+@dg.asset(kinds={"scikitlearn", "mlflow", "onnx"})
+def default_model(
+    context: dg.AssetExecutionContext, experiments: Experiments, training_set: pd.DataFrame
+) -> FittedModel:
+    """The model: gradient-boosted trees that may only grow more worried as delays grow, fitted on four fifths.
+
+    Tracked in MLflow with settings, data digest and pictures, and copied into two portable forms that are compared with
+    scikit-learn on every row. The same data give the same model, to the byte.
+    """
+    from dataclasses import replace
+
+    from loan_assets.credit.pictures import histogram
+    from loan_assets.credit.scoring import probability
+    from loan_assets.credit.training import inputs_of, settings_of, train
+
+    pipeline, model = train(training_set, BOOK, POLICY.boosting)
+    inputs = inputs_of(training_set, BOOK)
+    estimates = probability(model.trees.log_odds(inputs.astype("float32")))
+    drawn = histogram(estimates, "Scores of every client", "probability of default")
+    run_id = experiments.log(
+        Trial(
+            pipeline=pipeline,
+            example=inputs[:5],
+            parameters=settings_of(POLICY.boosting),
+            metrics={"rows": model.rows, "flat_gap": model.flat_gap, "onnx_gap": model.onnx_gap},
+            tags={
+                "dataset_digest": model.dataset_digest,
+                "model_digest": model.model_digest,
+                "book": BOOK.name,
+                "book_digest": BOOK.digest,
+            },
+            pictures={"scores.png": drawn},
+            files={"model.onnx": model.onnx},
+        )
+    )
+    context.add_output_metadata(
+        {
+            "mlflow_run": run_id,
+            "model_digest": model.model_digest,
+            "dataset_digest": model.dataset_digest,
+            "rows": model.rows,
+            "trees": len(model.trees.roots),
+            "flat_gap": model.flat_gap,
+            "onnx_gap": model.onnx_gap,
+            "scores": picture(drawn, "scores of every client"),
+        }
+    )
+    return replace(model, run_id=run_id)
+
+
+@dg.asset_check(asset=default_model, blocking=True)
+def copies_agree_with_scikit_learn(default_model: FittedModel) -> dg.AssetCheckResult:
+    """The flat trees and the ONNX copy give scikit-learn's probability on every row, within the policy's parity."""
+    parity = POLICY.parity
+    return dg.AssetCheckResult(
+        passed=default_model.flat_gap <= parity.flat_trees and default_model.onnx_gap <= parity.onnx,
+        metadata={
+            "flat_gap": default_model.flat_gap,
+            "flat_gap_allowed": parity.flat_trees,
+            "onnx_gap": default_model.onnx_gap,
+            "onnx_gap_allowed": parity.onnx,
+        },
+    )
+
+
+@dg.asset(kinds={"scikitlearn", "fairlearn", "mlflow"})
+def scorecard(
+    context: dg.AssetExecutionContext,
+    experiments: Experiments,
+    default_model: FittedModel,
+    training_set: pd.DataFrame,
+    client_profiles: pd.DataFrame,
+) -> Scorecard:
+    """How good the model is and how sure we are: out of fold, on the frozen holdout, by group and by feature.
+
+    Decisions are taken at the threshold that refuses as many applicants as default. Groups are compared on approval,
+    the favourable outcome; protected attributes are read here and nowhere before.
+    """
+    card, pictures = draw_up(default_model, training_set, client_profiles, BOOK, POLICY)
+    experiments.add(default_model.run_id, metrics_of(card), pictures)
+    context.add_output_metadata(
+        {
+            "auc": card.out_of_fold.auc.value,
+            "auc_low": card.out_of_fold.auc.low,
+            "auc_high": card.out_of_fold.auc.high,
+            "holdout_auc": card.holdout.auc.value,
+            "threshold": card.threshold,
+            "figures": table_of(rows_of(card)),
+            "groups": table_of(rows_of_groups(card)),
+            **{name.removesuffix(".png"): picture(png, name) for name, png in pictures.items()},
+        }
+    )
+    return card
+
+
+@dg.asset_check(asset=scorecard)
+def figures_meet_the_floors(scorecard: Scorecard) -> dg.AssetCheckResult:
+    """Ranking, calibration and treatment of groups are all above what the policy demands for registration."""
+    return dg.AssetCheckResult(
+        passed=not scorecard.below_the_floors, description="; ".join(scorecard.below_the_floors) or None
+    )
+
+
+@dg.asset_check(asset=scorecard)
+def groups_are_treated_alike(scorecard: Scorecard) -> dg.AssetCheckResult:
+    """For every audited attribute, the least approved group is approved at least four fifths as often as the most."""
+    floor = POLICY.floors.approval_ratio
+    low = {attribute: ratio for attribute, ratio in scorecard.approval_ratios.items() if not ratio >= floor}
+    return dg.AssetCheckResult(passed=not low, metadata={**scorecard.approval_ratios, "floor": floor})

@@ -1,0 +1,62 @@
+"""Registry: which fitted models became versions, and on what evidence.
+
+Here: the one asset that registers. Not here: the floors (`policy`), the judgement (`credit`), MLflow (`resources`).
+"""
+
+import dagster as dg
+
+from loan_assets.credit.scorecards import Scorecard, metrics_of
+from loan_assets.credit.training import FittedModel
+from loan_assets.refusal import Refusal
+from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
+
+
+@dg.asset(kinds={"mlflow"})
+def model_version(
+    context: dg.AssetExecutionContext, registry: Registry, default_model: FittedModel, scorecard: Scorecard
+) -> RegisteredVersion:
+    """The model's version in the registry, with the evidence it was admitted on. Below the floors nothing is admitted.
+
+    The first version becomes the champion; later ones stand as challengers. Training again on identical data gives an
+    identical model and no new version.
+    """
+    if scorecard.model_digest != default_model.model_digest:
+        raise Refusal(
+            f"The scorecard judges model {scorecard.model_digest[:12]}, not {default_model.model_digest[:12]}.",
+            "Materialize scorecard, then model_version.",
+        )
+    if scorecard.below_the_floors:
+        raise Refusal(
+            f"The model is not registered: {'; '.join(scorecard.below_the_floors)}.",
+            "Look at the scorecard; mend the data or the features, or change the floors in policy.py with a reason. "
+            "The champion stays in force.",
+        )
+    evidence = {name: f"{value:.6f}" for name, value in metrics_of(scorecard).items()}
+    version = registry.register(
+        default_model.run_id, default_model.model_digest, {"dataset_digest": default_model.dataset_digest, **evidence}
+    )
+    context.add_output_metadata(
+        {
+            "version": version.version,
+            "alias": version.alias or "none",
+            "is_new": version.is_new,
+            "model_digest": version.model_digest,
+            **{name: float(value) for name, value in evidence.items()},
+        }
+    )
+    return version
+
+
+@dg.asset_check(asset=model_version, blocking=True)
+def champion_was_judged(registry: Registry, model_version: RegisteredVersion) -> dg.AssetCheckResult:
+    """The champion in the registry carries the evidence it was admitted on; half-registered versions are listed."""
+    champion = registry.aliases().get(CHAMPION)
+    tags = registry.tags(champion) if champion is not None else {}
+    return dg.AssetCheckResult(
+        passed={"gate", "model_digest", "dataset_digest", "oof_auc"} <= set(tags),
+        metadata={
+            "champion": champion or 0,
+            "registered_now": model_version.version,
+            "half_registered": list(registry.half_registered()),
+        },
+    )

@@ -1,0 +1,196 @@
+"""Serving: the model as something that can leave the platform, and every client's score.
+
+Here: the release, the Bento and the batch. Not here: the release's format (`release`), the stores (`resources`) or the
+box that answers requests (`bento`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from loan_assets.books import Role, tables, the_book
+from loan_assets.credit.scorecards import Scorecard, metrics_of
+from loan_assets.credit.scoring import is_refused
+from loan_assets.credit.training import TRAIN, FittedModel, onnx_probability
+from loan_assets.policy import POLICY
+from loan_assets.release import REFERENCE, ReleaseFacts, write_release
+from loan_assets.resources.bento_store import BentoStore, BuiltBento
+from loan_assets.resources.catalog import picture, table_type
+from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.registry import CHAMPION, MODEL, RegisteredVersion
+from loan_assets.resources.release_store import ReleaseStore
+
+BOOK = the_book()
+KEY = BOOK.key.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRelease:
+    """A release in the release store."""
+
+    version: int
+    digest: str
+    is_champion: bool
+    threshold: float
+
+
+@dg.asset(kinds={"onnx", "numpy"})
+def model_release(
+    context: dg.AssetExecutionContext,
+    release_store: ReleaseStore,
+    model_version: RegisteredVersion,
+    default_model: FittedModel,
+    scorecard: Scorecard,
+    training_set: pd.DataFrame,
+    raw_loan_book: pd.DataFrame,
+) -> PublishedRelease:
+    """The model as a sealed folder of plain files: trees, ONNX copy, threshold, reasons, reference rows, every digest.
+
+    It can be scored without Dagster, MLflow, scikit-learn or pickle. The champion's release is put in force.
+    """
+    facts = ReleaseFacts(
+        model=MODEL,
+        version=model_version.version,
+        book=BOOK.name,
+        book_digest=BOOK.digest,
+        dataset_digest=default_model.dataset_digest,
+        model_digest=default_model.model_digest,
+        features=default_model.features,
+        reasons={feature.name: feature.reason for feature in BOOK.features},
+        threshold=scorecard.threshold,
+        evidence=metrics_of(scorecard),
+    )
+    seen = training_set.loc[training_set["part"] == TRAIN, KEY]
+    columns = [column.name for column in BOOK.with_role(Role.FEATURE, Role.PROTECTED)]
+    reference = raw_loan_book.set_index(KEY).loc[seen, columns]
+
+    def fill(folder: Path) -> None:
+        write_release(folder, facts, default_model.trees, default_model.onnx)
+        reference.to_parquet(folder / REFERENCE, index=False)
+
+    digest, folder = release_store.publish(model_version.version, fill)
+    is_champion = model_version.alias == CHAMPION
+    if is_champion:
+        release_store.crown(model_version.version, digest)
+    context.add_output_metadata(
+        {
+            "version": facts.version,
+            "digest": digest,
+            "in_force": is_champion,
+            "threshold": facts.threshold,
+            "folder": dg.MetadataValue.path(str(folder)),
+            "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        }
+    )
+    return PublishedRelease(
+        version=facts.version, digest=digest, is_champion=is_champion, threshold=facts.threshold
+    )
+
+
+@dg.asset_check(asset=model_release, additional_ins={"training_set": dg.AssetIn()}, blocking=True)
+def release_scores_like_its_onnx_copy(
+    release_store: ReleaseStore, model_release: PublishedRelease, training_set: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """Read back from disk and verified, the release and the ONNX file in it give the same score for every client."""
+    from loan_assets.release import ONNX, read_release
+
+    folder = release_store.folder_of(model_release.version, model_release.digest)
+    release = read_release(folder, expected=model_release.digest)
+    features = training_set[list(release.facts.features)].to_numpy("float32")
+    gap = float(np.abs(release.score(features) - onnx_probability((folder / ONNX).read_bytes(), features)).max())
+    return dg.AssetCheckResult(
+        passed=gap <= POLICY.parity.onnx, metadata={"rows": len(features), "gap": gap, "allowed": POLICY.parity.onnx}
+    )
+
+
+@dg.asset(kinds={"bentoml"})
+def loan_bento(
+    context: dg.AssetExecutionContext,
+    bento_store: BentoStore,
+    release_store: ReleaseStore,
+    model_release: PublishedRelease,
+) -> BuiltBento:
+    """The endpoint as one package: the serving box, the book and the release, with nothing of the platform in it."""
+    folder = release_store.folder_of(model_release.version, model_release.digest)
+    built = bento_store.build(folder, model_release.digest, model_release.version, BOOK)
+    context.add_output_metadata(
+        {
+            "tag": built.tag,
+            "bytes": built.bytes,
+            "release_digest": built.release_digest,
+            "folder": dg.MetadataValue.path(built.folder),
+        }
+    )
+    return built
+
+
+@dg.asset_check(asset=loan_bento, blocking=True)
+def bento_carries_the_release(loan_bento: BuiltBento) -> dg.AssetCheckResult:
+    """The copy of the release inside the Bento verifies against the digest it was built from, without its clients' rows."""
+    from loan_assets.release import read_release
+
+    folder = Path(loan_bento.folder) / "src" / "release"
+    carried = read_release(folder, expected=loan_bento.release_digest, carries_reference=False)
+    return dg.AssetCheckResult(
+        passed=carried.facts.book_digest == BOOK.digest and not (folder / REFERENCE).exists(),
+        metadata={"model_version": carried.facts.version, "book_digest": carried.facts.book_digest},
+    )
+
+
+@dg.asset(
+    kinds={"numpy", "parquet"},
+    deps=["model_release", "online_features"],
+    dagster_type=table_type("BatchScores", tables.scores(BOOK), [KEY]),
+)
+def batch_scores(
+    context: dg.AssetExecutionContext,
+    release_store: ReleaseStore,
+    feature_store: FeatureStoreDoor,
+    default_outcomes: pd.DataFrame,
+) -> pd.DataFrame:
+    """Every client scored by the champion's release, with the decision, the version and the date of the features."""
+    from loan_assets.credit.pictures import histogram
+
+    release = release_store.champion_release()
+    decisions = default_outcomes[[KEY, tables.EVENT_TIME.name]]
+    known = feature_store.as_known_at(decisions, BOOK)
+    estimates = release.score(known[list(release.facts.features)].to_numpy("float32"))
+    refused = is_refused(estimates, release.facts.threshold)
+    scores = pd.DataFrame(
+        {
+            KEY: known[KEY],
+            "features_as_of": known[tables.EVENT_TIME.name],
+            "default_probability": estimates,
+            "decision": np.where(refused, "refuse", "approve"),
+            "model_version": release.facts.version,
+            "release_digest": release.digest[:12],
+        }
+    )
+    drawn = histogram(estimates, "Scores in force (mark: threshold)", "probability of default", release.facts.threshold)
+    context.add_output_metadata(
+        {
+            "model_version": release.facts.version,
+            "refused": int(refused.sum()),
+            "refused_share": round(float(refused.mean()), 4),
+            "mean_probability": round(float(estimates.mean()), 4),
+            "scores": picture(drawn, "scores in force"),
+        }
+    )
+    return scores
+
+
+@dg.asset_check(asset=batch_scores, additional_ins={"default_outcomes": dg.AssetIn()}, blocking=True)
+def every_client_is_scored_once(batch_scores: pd.DataFrame, default_outcomes: pd.DataFrame) -> dg.AssetCheckResult:
+    """One score for every client of the book, all from one version, and refusals exactly at the threshold."""
+    astray = len(set(batch_scores[KEY]) ^ set(default_outcomes[KEY]))
+    versions = batch_scores["model_version"].nunique()
+    approved = batch_scores.loc[batch_scores["decision"] == "approve", "default_probability"]
+    refused = batch_scores.loc[batch_scores["decision"] == "refuse", "default_probability"]
+    split = approved.max() < refused.min() if len(approved) and len(refused) else True
+    return dg.AssetCheckResult(
+        passed=bool(astray == 0 and versions == 1 and split),
+        metadata={"clients": len(batch_scores), "astray": astray, "versions": int(versions)},
+    )

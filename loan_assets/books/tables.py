@@ -1,0 +1,103 @@
+"""The tables a loan book turns into, as lists of columns read off the book.
+
+Here: one function per table of the graph; names, kinds, bounds and order are said here or on the book's page, and nowhere
+else. Not here: any vendor's schema; each is projected beside the vendor that wants it.
+"""
+
+from dataclasses import replace
+
+from loan_assets.books import Column, Kind, LoanBook, Role
+
+EVENT_TIME = Column(
+    name="event_timestamp",
+    role=Role.EVENT_TIME,
+    kind=Kind.TIME,
+    meaning="The instant the row speaks of, UTC",
+)
+CREATED_TIME = Column(
+    name="created_timestamp",
+    role=Role.EVENT_TIME,
+    kind=Kind.TIME,
+    meaning="The instant the row became known, UTC; a row known later never informs an earlier decision",
+)
+
+
+def received(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client, as delivered, in the book's words."""
+    return book.received
+
+
+def statements(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client and month: every monthly measure of that month."""
+    measures = {
+        column.measure: replace(column, name=column.measure, measure=None, source=None, meaning=_undated(column))
+        for column in book.monthly
+        if column.measure is not None and column.lag == 0
+    }
+    return (book.key, EVENT_TIME, CREATED_TIME, *measures.values())
+
+
+def profiles(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client: everything received that is neither a monthly measure nor the outcome."""
+    return tuple(column for column in book.received if column.measure is None and column.role is not Role.LABEL)
+
+
+def outcomes(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client: the decision day, the day the outcome settled, and the outcome."""
+    settled = replace(CREATED_TIME, name="settled_timestamp", meaning="The instant the outcome was known, UTC")
+    return (book.key, EVENT_TIME, settled, book.label)
+
+
+def feature_values(book: LoanBook) -> tuple[Column, ...]:
+    """The model's inputs as columns; missing where a month of the window is not there."""
+    return tuple(
+        Column(
+            name=feature.name,
+            role=Role.FEATURE,
+            kind=Kind.RATIO,
+            meaning=feature.meaning,
+            unit=feature.unit,
+            nullable=True,
+        )
+        for feature in book.features
+    )
+
+
+def borrower_features(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client and month: every feature over the window that ends with that month."""
+    return (book.key, EVENT_TIME, CREATED_TIME, *feature_values(book))
+
+
+def training_set(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client: features known on the decision day, the outcome, and the part the row plays."""
+    part = Column(
+        name="part",
+        role=Role.EVENT_TIME,
+        kind=Kind.WORD,
+        meaning="`train`, or `holdout` for the frozen fifth that no fit ever sees",
+    )
+    return (book.key, EVENT_TIME, part, book.label, *feature_values(book))
+
+
+def scores(book: LoanBook) -> tuple[Column, ...]:
+    """One row a client: the champion's probability of default and what follows from it."""
+    facts = (
+        Column(
+            name="default_probability",
+            role=Role.FEATURE,
+            kind=Kind.NUMBER,
+            meaning="Probability that the next payment is missed",
+            low=0,
+            high=1,
+        ),
+        Column(name="decision", role=Role.FEATURE, kind=Kind.WORD, meaning="`approve` or `refuse` at the threshold"),
+        Column(name="model_version", role=Role.FEATURE, kind=Kind.INTEGER, meaning="Registry version that scored"),
+        Column(name="release_digest", role=Role.FEATURE, kind=Kind.WORD, meaning="Digest of the release that scored"),
+    )
+    as_of = replace(EVENT_TIME, name="features_as_of", meaning="The instant of the newest statement used, UTC")
+    return (book.key, as_of, *facts)
+
+
+def _undated(column: Column) -> str:
+    """A monthly column's meaning without its month: the last two words name it."""
+    return column.meaning.rsplit(" ", 2)[0] + " the month"

@@ -1,0 +1,1 @@
+"""What is known about lending, as plain functions: no Dagster, no services, no state."""

@@ -1,0 +1,191 @@
+"""Which rows break the contract of a table, counted per column and rule.
+
+Here: the pandera schema read off the book's columns, and the published totals. Not here: who calls it or what happens
+then. No message ever carries a value from a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loan_assets.books import Column, Kind, LoanBook, Role
+from loan_assets.refusal import Refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pandera.pandas as pa
+
+STORED_AS = {
+    Kind.INTEGER: "int64",
+    Kind.NUMBER: "float64",
+    Kind.RATIO: "float32",
+    Kind.TIME: "datetime64[us, UTC]",
+    Kind.WORD: "object",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One broken rule: in which column, which rule, in how many rows."""
+
+    column: str
+    rule: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.column}: {self.rule} ({self.rows:,} {'row' if self.rows == 1 else 'rows'})"
+
+
+def breaches(frame: pd.DataFrame, columns: Sequence[Column], unique: Sequence[str] = ()) -> tuple[Breach, ...]:
+    """Every rule of the columns that the frame breaks, most rows first; empty when it keeps the contract.
+
+    Args:
+        frame: any table; columns beyond the contract are a breach too.
+        columns: the contract, in order.
+        unique: names of the columns that together name a row once.
+    """
+    import numpy as np
+
+    expected = [column.name for column in columns]
+    found = [str(name) for name in frame.columns]
+    missing = [Breach(column=name, rule="is missing", rows=len(frame)) for name in expected if name not in found]
+    extra = [Breach(column=name, rule="is not in the contract", rows=len(frame)) for name in found if name not in expected]
+    if missing or extra:
+        return (*missing, *extra)
+    if len(frame) == 0:
+        return (Breach(column="(all)", rule="the table has no rows", rows=0),)
+    import pandera.errors
+
+    counted: dict[tuple[str, str], int] = {}
+    for column in columns:
+        if column.kind in (Kind.NUMBER, Kind.RATIO) and frame[column.name].dtype.kind == "f":
+            infinite = int(np.isinf(frame[column.name].to_numpy()).sum())
+            if infinite:
+                counted[(column.name, "is infinite")] = infinite
+    try:
+        _contract(columns, unique).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as broken:
+        for case in broken.failure_cases.itertuples():
+            rule = (str(case.column) if case.column is not None else "(row)", _spoken(str(case.check)))
+            counted[rule] = counted.get(rule, 0) + (1 if case.index is not None else len(frame))
+    return tuple(
+        Breach(column=column, rule=rule, rows=rows)
+        for (column, rule), rows in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
+    """The delivery in the book's words, order and types, or a refusal that says what is wrong with it.
+
+    Column names may be the source's or the book's; case and punctuation do not matter. Rows keep their order.
+
+    Raises:
+        Refusal: naming the file, its row count, the columns, the rules and how many rows break each.
+    """
+    import pandas as pd
+
+    words = {_plain(name): column.name for column in book.received for name in (column.name, column.source or "") if name}
+    named = delivered.rename(columns={name: words.get(_plain(str(name)), str(name)) for name in delivered.columns})
+    wanted = [column.name for column in book.received]
+    rows = len(named)
+    if rows == 0:
+        raise Refusal(f"{file} has no rows.", DELIVER)
+    missing = [f"{column.name} ({column.source})" for column in book.received if column.name not in named.columns]
+    if missing:
+        raise Refusal(f"{file} ({rows:,} rows) lacks {_listed(missing)}.", DELIVER)
+    repeated = sorted(set(named.columns[named.columns.duplicated()]) & set(wanted))
+    if repeated:
+        raise Refusal(f"{file} ({rows:,} rows) has {_listed(repeated)} more than once.", DELIVER)
+    frame = pd.DataFrame(index=pd.RangeIndex(rows))
+    unfit: list[Breach] = []
+    for column in book.received:
+        numbers = pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce").astype("float64")
+        empty = int(named[column.name].isna().sum())
+        wrong = int(numbers.isna().sum()) - empty
+        fractions = int((numbers % 1 != 0).sum()) - int(numbers.isna().sum()) if column.kind is Kind.INTEGER else 0
+        for rule, count in (("is empty", empty), ("is not a number", wrong), ("is not a whole number", fractions)):
+            if count > 0:
+                unfit.append(Breach(column=column.name, rule=rule, rows=count))
+        frame[column.name] = numbers
+    broken = tuple(unfit)
+    if not broken:
+        infinite = frame.columns[frame.isin([float("inf"), float("-inf")]).any()]
+        broken = tuple(
+            Breach(column=name, rule="is infinite", rows=int(frame[name].isin([float("inf"), float("-inf")]).sum()))
+            for name in infinite
+        )
+    if not broken:
+        frame = frame.astype({column.name: STORED_AS[column.kind] for column in book.received})
+        broken = breaches(frame, book.received, unique=[book.key.name])
+    if broken:
+        raise Refusal(f"{file} ({rows:,} rows) breaks the contract: {_listed([str(one) for one in broken])}.", DELIVER)
+    departures = departures_from_published(frame, book)
+    if departures:
+        raise Refusal(f"{file} ({rows:,} rows) is not the table of {book.title!r}: {_listed(departures)}.", DELIVER)
+    return frame
+
+
+def departures_from_published(frame: pd.DataFrame, book: LoanBook) -> tuple[str, ...]:
+    """The published totals that a delivery does not reproduce, each as a sentence; empty when all agree."""
+    sentences = []
+    for total in book.published:
+        found = float(getattr(frame[total.column], total.statistic)())
+        if abs(found - total.value) > total.tolerance:
+            sentences.append(
+                f"the {total.statistic} of {total.column} is {found:,.2f} where {total.value:,.2f} was published"
+            )
+    return tuple(sentences)
+
+
+DELIVER = "Nothing was taken over. Deliver a whole, unaltered file, or point LOAN_SOURCE at one, and run again."
+LISTED = 6
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    """The first few of many, and how many more there are."""
+    more = len(sentences) - LISTED
+    return "; ".join(sentences[:LISTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _plain(name: str) -> str:
+    """A column name without case and punctuation: `default.payment.next.month` is `default payment next month`."""
+    return "_".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
+
+
+def _contract(columns: Sequence[Column], unique: Sequence[str]) -> pa.DataFrameSchema:
+    """The columns as a pandera schema."""
+    import pandera.pandas as pa
+
+    def rules(column: Column) -> list[pa.Check]:
+        found = []
+        if column.levels is not None:
+            found.append(pa.Check.isin(sorted(column.levels), error="has a code outside the book"))
+        if column.low is not None:
+            found.append(pa.Check.ge(column.low, error=f"is below {column.low:g}"))
+        if column.high is not None:
+            found.append(pa.Check.le(column.high, error=f"is above {column.high:g}"))
+        return found
+
+    return pa.DataFrameSchema(
+        {
+            column.name: pa.Column(
+                STORED_AS[column.kind],
+                checks=rules(column),
+                nullable=column.nullable,
+                unique=column.role is Role.KEY and list(unique) == [column.name],
+            )
+            for column in columns
+        },
+        unique=list(unique) if len(unique) > 1 else None,
+    )
+
+
+def _spoken(check: str) -> str:
+    """A pandera check's name as a rule a person reads."""
+    if check.startswith("dtype("):
+        return f"is not stored as {check.removeprefix('dtype(').rstrip(')')}".replace("'", "")
+    return {"not_nullable": "is empty", "field_uniqueness": "repeats", "multiple_fields_uniqueness": "repeats"}.get(
+        check, check
+    )

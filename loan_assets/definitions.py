@@ -1,0 +1,88 @@
+"""The front door: the whole graph, its places and its job on one screen.
+
+Here: what is stamped on every asset once (owner, code version, column schema), and which resource answers to which name.
+Not here: any asset's body, any vendor's import.
+"""
+
+from types import ModuleType
+
+import dagster as dg
+
+from loan_assets.assets import book, features, model, registry, serving
+from loan_assets.books import tables, the_book
+from loan_assets.policy import POLICY
+from loan_assets.resources.asset_store import AssetStore
+from loan_assets.resources.bento_store import BentoStore
+from loan_assets.resources.catalog import column_schema
+from loan_assets.resources.experiments import Experiments
+from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.loan_source import LoanSource
+from loan_assets.resources.registry import Registry
+from loan_assets.resources.release_store import ReleaseStore
+from loan_assets.settings import Settings
+
+BOOK = the_book()
+GALLERY = (book, features, model, registry, serving)
+OWNERS = {
+    "book": "team:lending-data",
+    "features": "team:lending-data",
+    "model": "team:credit-risk",
+    "registry": "team:model-risk",
+    "serving": "team:decisioning",
+}
+TABLES = {
+    "raw_loan_book": tables.received,
+    "monthly_statements": tables.statements,
+    "client_profiles": tables.profiles,
+    "default_outcomes": tables.outcomes,
+    "borrower_features": tables.borrower_features,
+    "training_set": tables.training_set,
+    "batch_scores": tables.scores,
+}
+
+
+def stamped(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """An asset's spec with its owner, its code version from the book's digest, and its columns."""
+    table = TABLES.get(spec.key.to_python_identifier())
+    schema = {"dagster/column_schema": column_schema(table(BOOK))} if table else {}
+    return spec.replace_attributes(
+        owners=[OWNERS[spec.group_name or ""]], code_version=BOOK.digest, metadata={**spec.metadata, **schema}
+    )
+
+
+def hung_in(room: ModuleType) -> list[dg.AssetsDefinition]:
+    """The assets of one file, in the group of the file's name."""
+    found = dg.load_assets_from_modules([room], group_name=room.__name__.rsplit(".", 1)[-1])
+    return [asset for asset in found if isinstance(asset, dg.AssetsDefinition)]
+
+
+def resources(settings: Settings) -> dict[str, object]:
+    """Every door, opened on the places that the settings name."""
+    tracking = {"tracking_uri": settings.mlflow_uri, "artifacts": settings.mlflow_artifacts}
+    return {
+        "io_manager": AssetStore(root=str(settings.store), keep=POLICY.versions_kept),
+        "source": LoanSource(location=settings.source),
+        "feature_store": FeatureStoreDoor(
+            folder=str(settings.feast), registry=settings.feast_registry, online=settings.feast_online
+        ),
+        "experiments": Experiments(**tracking),
+        "registry": Registry(**tracking),
+        "release_store": ReleaseStore(root=str(settings.releases)),
+        "bento_store": BentoStore(home=str(settings.bentoml_home)),
+    }
+
+
+whole_graph = dg.define_asset_job(
+    "whole_graph",
+    selection=dg.AssetSelection.all(),
+    executor_def=dg.in_process_executor,
+    description="Everything, from the delivery to the Bento and every client's score.",
+)
+
+defs = dg.Definitions(
+    assets=dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)]),
+    asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
+    jobs=[whole_graph],
+    executor=dg.in_process_executor,
+    resources=resources(Settings.from_environment()),
+)

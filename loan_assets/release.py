@@ -1,0 +1,88 @@
+"""What a model release is: a sealed folder of plain files from which a score can be computed and defended.
+
+Here: the files, their reading and writing. Not here: where releases rest (`resources.release_store`), who made the model,
+or Dagster, MLflow and pickle, none of which are needed to use one.
+
+    release.json       which model this is: version, book, threshold, calibration, reasons, digests, evidence
+    trees/*.npy        the model, as flat arrays
+    model.onnx         the same model, portable, and the witness that the arrays are right
+    reference.parquet  the received columns of the training part, for drift; stays behind when a Bento is packed
+    manifest.json      the SHA-256 of each of them
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loan_assets.credit.scoring import Calibration, FlatTrees, probability
+from loan_assets.refusal import Refusal
+from loan_assets.sealed import verify
+
+FORMAT = "loan-assets/release/1"
+FACTS, TREES, ONNX, REFERENCE = "release.json", "trees", "model.onnx", "reference.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """What `release.json` says; every digest is hexadecimal SHA-256 or a prefix of one."""
+
+    model: str
+    version: int
+    book: str
+    book_digest: str
+    dataset_digest: str
+    model_digest: str
+    features: tuple[str, ...]
+    reasons: dict[str, str]
+    threshold: float
+    calibration: Calibration = field(default_factory=Calibration)
+    evidence: dict[str, float] = field(default_factory=dict)
+    format: str = FORMAT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A verified release, ready to score."""
+
+    digest: str
+    facts: ReleaseFacts
+    trees: FlatTrees
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability of default, shape (rows,), for features of shape (rows, features) in `facts.features` order."""
+        return probability(self.trees.log_odds(features), self.facts.calibration)
+
+
+def write_release(folder: Path, facts: ReleaseFacts, trees: FlatTrees, onnx: bytes) -> None:
+    """Write every file but the reference and the manifest; the caller seals."""
+    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
+    trees.save(folder / TREES)
+    (folder / ONNX).write_bytes(onnx)
+
+
+def read_release(folder: Path, *, expected: str | None = None, carries_reference: bool = True) -> Release:
+    """Verify a release's digests, then load it. Nothing is parsed before its bytes have been checked.
+
+    Args:
+        folder: the release.
+        expected: the digest it must have.
+        carries_reference: False for the copy inside a Bento, which leaves the reference rows behind.
+
+    Raises:
+        Refusal: when a file is missing or altered, or the format is one this code does not know.
+    """
+    digest = verify(folder, expected=expected, left_behind=() if carries_reference else (REFERENCE,))
+    facts = json.loads((folder / FACTS).read_text())
+    if facts.get("format") != FORMAT:
+        raise Refusal(
+            f"{folder} is a release of format {facts.get('format')!r}; this code reads {FORMAT!r}.",
+            "Run the version of loan_assets that wrote it, or materialize model_release again.",
+        )
+    facts["features"] = tuple(facts["features"])
+    facts["calibration"] = Calibration(**facts["calibration"])
+    return Release(digest=digest, facts=ReleaseFacts(**facts), trees=FlatTrees.load(folder / TREES))

@@ -1,0 +1,150 @@
+"""Where assets rest: tables as Parquet, facts as JSON, models as folders, each a sealed version on its own shelf.
+
+Here: Dagster's IO manager over `versioned_store`. Not here: the promises of atomicity and checksums, which that module
+keeps, or what the assets mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import dagster as dg
+
+from loan_assets.refusal import Refusal
+from loan_assets.resources.versioned_store import Version, VersionedStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE, FACT = "table.parquet", "fact.json"
+
+
+@runtime_checkable
+class Folder(Protocol):
+    """A value that writes itself as plain files and reads itself back."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Folder:
+        """Read what `save` wrote."""
+
+
+class AssetStore(dg.ConfigurableIOManager):
+    """One shelf per asset, or per partition of one. The data version of an asset is the digest of what rests there.
+
+    A partitioned asset is a dictionary from partition key to table, for one partition as for many.
+    """
+
+    root: str
+    keep: int
+
+    @property
+    def store(self) -> VersionedStore:
+        """The plain store beneath, for code that reads an asset outside a run."""
+        return VersionedStore(root=Path(self.root), keep=self.keep)
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Write a new version of the asset, of each partition when it has them, and record its digest."""
+        name = context.asset_key.to_python_identifier()
+        if context.has_asset_partitions:
+            self._write_partitions(context, name, obj)
+            return
+        version = self.store.write(name, lambda folder: _save(obj, folder))
+        _record(context, {None: version}, obj)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The verified version in force; a dictionary of partitions when the asset has them.
+
+        Raises:
+            Refusal: when it was never written, or its bytes are not those that were sealed.
+        """
+        name = context.asset_key.to_python_identifier()
+        wanted = context.dagster_type.typing_type
+        if context.has_asset_partitions:
+            return {key: self.read(f"{name}/{key}", wanted) for key in context.asset_partition_keys}
+        return self.read(name, wanted)
+
+    def read(self, shelf: str, wanted: type) -> Any:
+        """One shelf's value: a table, or a fact or folder of type `wanted`."""
+        version = self.store.current(shelf)
+        if version is None:
+            raise Refusal(f"{shelf} has never been materialized.", "Materialize it first, or run `loan-assets run`.")
+        return _load(version.folder, wanted)
+
+    def _write_partitions(self, context: dg.OutputContext, name: str, obj: object) -> None:
+        if not isinstance(obj, dict) or sorted(obj) != sorted(context.asset_partition_keys):
+            raise TypeError(f"{name} must return one table for each of {list(context.asset_partition_keys)}")
+        written: dict[str | None, Version] = {}
+        for key, table in obj.items():
+            written[key] = self.store.write(f"{name}/{key}", lambda folder, table=table: _save(table, folder))
+            context.step_context.add_asset_metadata(
+                {"digest": written[key].digest, "dagster/row_count": len(table)},
+                asset_key=context.asset_key,
+                partition_key=key,
+            )
+        _record(context, written, None)
+
+
+def _record(context: dg.OutputContext, written: dict[str | None, Version], obj: object) -> None:
+    """Make the content's digest the asset's data version; several partitions share the digest of their digests.
+
+    Dagster holds one data version per asset and run, so each partition's own digest is in its metadata.
+    """
+    digests = [version.digest for _, version in sorted(written.items(), key=lambda item: item[0] or "")]
+    if len(digests) == 1:
+        digest = digests[0]
+    else:
+        import hashlib
+
+        digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+    context.step_context.set_data_version(context.asset_key, dg.DataVersion(digest))
+    if None in written:
+        version = written[None]
+        rows = {"dagster/row_count": len(obj)} if _is_table(obj) else {}  # type: ignore[arg-type]
+        context.add_output_metadata(
+            {"digest": digest, "path": dg.MetadataValue.path(str(version.folder)), **rows}
+        )
+
+
+def _save(obj: object, folder: Path) -> None:
+    if _is_table(obj):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        # Schema metadata names library versions, which would change the digest of unchanged rows.
+        table = pa.Table.from_pandas(obj, preserve_index=False).replace_schema_metadata(None)
+        pq.write_table(table, folder / TABLE, compression="zstd")
+    elif isinstance(obj, Folder):
+        obj.save(folder)
+    elif is_dataclass(obj):
+        from pydantic import TypeAdapter
+
+        (folder / FACT).write_bytes(TypeAdapter(type(obj)).dump_json(obj, indent=1) + b"\n")
+    else:
+        raise TypeError(f"{type(obj).__name__} is neither a table, a dataclass nor a value with save and load")
+
+
+def _load(folder: Path, wanted: type) -> Any:
+    if (folder / TABLE).exists():
+        return read_table(folder)
+    if issubclass(wanted, Folder):
+        return wanted.load(folder)
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(wanted).validate_json((folder / FACT).read_bytes())
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    """The table in a version folder, with the types it was written with."""
+    import pyarrow.parquet as pq
+
+    frame: pd.DataFrame = pq.read_table(folder / TABLE).to_pandas()
+    return frame
+
+
+def _is_table(obj: object) -> bool:
+    return type(obj).__module__.startswith("pandas.") and type(obj).__name__ == "DataFrame"

@@ -1,0 +1,150 @@
+"""The door to BentoML: building a Bento from the serving box and one release, and finding it again.
+
+Here: what goes into a Bento. Not here: what the box does with it (`bento/`) or the release's files (`release`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from loan_assets.books import LoanBook
+from loan_assets.refusal import Refusal
+from loan_assets.release import REFERENCE
+from loan_assets.sealed import MANIFEST, seal
+
+NAME, SERVICE = "loan_default", "bento.service:LoanDefault"
+# The only rooms of the platform that the box carries; the rest stays behind.
+CARRIED = (
+    "__init__.py",
+    "py.typed",
+    "refusal.py",
+    "sealed.py",
+    "policy.py",
+    "release.py",
+    "books",
+    "credit/__init__.py",
+    "credit/scoring.py",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltBento:
+    """A Bento in the store."""
+
+    tag: str
+    bytes: int
+    folder: str
+    release_digest: str
+
+
+class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """BentoML's store below `home`."""
+
+    home: str
+
+    def build(self, release: Path, digest: str, version: int, book: LoanBook) -> BuiltBento:
+        """Pack the box, the book and a verified release into a Bento; the same contents give the same tag.
+
+        Args:
+            release: the release's folder; its reference rows stay behind, for they are clients' data.
+            digest: the release's digest, kept as a label.
+        """
+        bentoml = self._bentoml()
+        with tempfile.TemporaryDirectory(prefix="loan-bento-") as place:
+            context = Path(place)
+            _pack(context, release)
+            contents = seal(context)
+            (context / MANIFEST).unlink()
+            tag = f"{NAME}:v{version}-{contents[:12]}"
+            if not _has(bentoml, tag):
+                with _in_folder(context):
+                    bentoml.bentos.build(
+                        SERVICE,
+                        name=NAME,
+                        version=tag.split(":")[1],
+                        build_ctx=str(context),
+                        include=["**"],
+                        labels={
+                            "release_digest": digest[:12],
+                            "model_version": str(version),
+                            "book": book.name,
+                            "book_digest": book.digest,
+                        },
+                        description=f"Scores applications of {book.title!r} with model version {version}.",
+                        python={"packages": [f"numpy=={installed('numpy')}"], "lock_packages": False},
+                    )
+        found = bentoml.bentos.get(tag)
+        if not Path(found.path).is_relative_to(self.home):
+            raise Refusal(
+                f"BentoML was opened on another store in this process ({found.path}).",
+                "Set BENTOML_HOME to nothing and run again in a fresh process.",
+            )
+        return BuiltBento(
+            tag=tag,
+            bytes=sum(path.stat().st_size for path in Path(found.path).rglob("*") if path.is_file()),
+            folder=str(found.path),
+            release_digest=digest,
+        )
+
+    def _bentoml(self) -> Any:
+        """BentoML, pointed at our store before its first use and never phoning home."""
+        Path(self.home).mkdir(parents=True, exist_ok=True)
+        os.environ["BENTOML_HOME"] = self.home
+        os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+        import bentoml
+
+        return bentoml
+
+
+def _pack(context: Path, release: Path) -> None:
+    """Copy the box, its rooms of the platform and the release into an empty folder."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", "data")
+    # Found, not imported: BentoML is to import the copy in the context.
+    shutil.copytree(_home_of("bento"), context / "bento", ignore=ignore)
+    platform = _home_of("loan_assets")
+    for name in CARRIED:
+        source, target = platform / name, context / "loan_assets" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=ignore)
+        else:
+            shutil.copy2(source, target)
+    shutil.copytree(release, context / "release", ignore=shutil.ignore_patterns(REFERENCE))
+
+
+def _home_of(package: str) -> Path:
+    """Where an installed package's files are, without importing it."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise Refusal(f"The package {package} is not installed.", "Run `make setup`, or install loan_assets again.")
+    return Path(found.submodule_search_locations[0])
+
+
+def _has(bentoml: Any, tag: str) -> bool:
+    try:
+        bentoml.bentos.get(tag)
+    except bentoml.exceptions.NotFound:
+        return False
+    return True
+
+
+@contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    """BentoML imports the service from the working directory; put it back afterwards."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

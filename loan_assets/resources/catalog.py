@@ -1,0 +1,101 @@
+"""How a table of the book looks in Dagster: its type, its column schema, its pictures.
+
+Here: projections of columns into Dagster's own words. Not here: the columns (`books.tables`) or the rules
+(`credit.conformance`, imported only when a table is checked).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from loan_assets.books import Column, Kind, LoanBook
+from loan_assets.books.calendar import MONTH, months_of, statement_day
+
+SHOWN_AS = {
+    Kind.INTEGER: "int64",
+    Kind.NUMBER: "float64",
+    Kind.RATIO: "float32",
+    Kind.TIME: "timestamp[us, UTC]",
+    Kind.WORD: "string",
+}
+
+
+def table_type(name: str, columns: Sequence[Column], unique: Sequence[str]) -> dg.DagsterType:
+    """A Dagster type that a table passes only when it keeps the whole contract of its columns.
+
+    The check runs before the table is stored, so a table that breaks its contract leaves no version behind. A
+    dictionary of tables, one per partition, is checked table by table.
+    """
+
+    def keeps_the_contract(_: dg.TypeCheckContext, value: object) -> dg.TypeCheck:
+        import pandas as pd
+
+        from loan_assets.credit.conformance import breaches
+
+        tables = value if isinstance(value, dict) else {"": value}
+        for partition, frame in tables.items():
+            if not isinstance(frame, pd.DataFrame):
+                return dg.TypeCheck(success=False, description=f"{name} is a {type(frame).__name__}, not a table.")
+            broken = breaches(frame, columns, unique)
+            if broken:
+                return dg.TypeCheck(
+                    success=False,
+                    description=f"{name} {partition} ({len(frame):,} rows) breaks its contract: "
+                    + "; ".join(str(breach) for breach in broken[:6])
+                    + ". Nothing was stored; mend what feeds it and run again.",
+                    metadata={"rows": len(frame), "broken_rules": len(broken)},
+                )
+        return dg.TypeCheck(success=True)
+
+    return dg.DagsterType(
+        type_check_fn=keeps_the_contract,
+        name=name,
+        description="A table with the columns " + ", ".join(column.name for column in columns) + ".",
+    )
+
+
+def column_schema(columns: Sequence[Column]) -> dg.TableSchema:
+    """The columns as Dagster's catalog shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                SHOWN_AS[column.kind],
+                description=f"{column.meaning} [{column.unit}]" if column.unit else column.meaning,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, other=_bounds(column), unique=False
+                ),
+                tags={"role": column.role.value},
+            )
+            for column in columns
+        ]
+    )
+
+
+def months_of_statements(book: LoanBook) -> dg.MonthlyPartitionsDefinition:
+    """One partition per statement month that the book covers."""
+    months = months_of(book)
+    after = statement_day(months[-1]) + timedelta(days=1)
+    return dg.MonthlyPartitionsDefinition(start_date=months[0], end_date=after.strftime(MONTH), fmt=MONTH)
+
+
+def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
+    """A PNG as metadata that the asset's page shows in place."""
+    return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
+    """Rows of plain numbers and words as a table on the asset's page."""
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+
+
+def _bounds(column: Column) -> list[str]:
+    if column.levels is not None:
+        return [f"{code}: {meaning}" for code, meaning in sorted(column.levels.items())]
+    bounds = [f"at least {column.low:g}"] if column.low is not None else []
+    return bounds + ([f"at most {column.high:g}"] if column.high is not None else [])

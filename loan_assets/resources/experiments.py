@@ -1,0 +1,177 @@
+"""The door to MLflow's runs: one run per trained model, opened through dagster-mlflow and always closed.
+
+Here: the run's parameters, metrics, pictures and model files. Not here: versions and aliases (`registry`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from filelock import FileLock
+from pydantic import PrivateAttr
+
+from loan_assets.refusal import Refusal
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+EXPERIMENT = "loan-default"
+# With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+# The only types besides scikit-learn's own that a saved boosting model may contain.
+TRUSTED_TYPES = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Everything about one training that belongs in its MLflow run."""
+
+    pipeline: Pipeline
+    example: Any
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Experiments(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """MLflow tracking at `tracking_uri`; artifacts of a new experiment rest under `artifacts`."""
+
+    tracking_uri: str
+    artifacts: str
+    _context: Any = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Keep the run's context; MLflow itself is touched only when something is logged."""
+        self._context = context
+
+    def log(self, trial: Trial) -> str:
+        """Log one training in a run of its own and return the run's id.
+
+        Raises:
+            Refusal: within seconds, when the tracking server does not answer.
+        """
+        with self._run() as mlflow:
+            mlflow.log_params(dict(trial.parameters))
+            mlflow.log_metrics(dict(trial.metrics))
+            mlflow.set_tags(dict(trial.tags))
+            for name, content in {**trial.pictures, **trial.files}.items():
+                _log_bytes(mlflow, name, content)
+            self._log_model(mlflow, trial)
+            return str(mlflow.active_run().info.run_id)
+
+    def add(self, run_id: str, metrics: Mapping[str, float], pictures: Mapping[str, bytes]) -> None:
+        """Add figures and pictures to a run that was logged before."""
+        with self._run(run_id) as mlflow:
+            mlflow.log_metrics(dict(metrics))
+            for name, content in pictures.items():
+                _log_bytes(mlflow, name, content)
+
+    @contextmanager
+    def _run(self, run_id: str | None = None) -> Iterator[Any]:
+        """dagster-mlflow's resource over a new run or a given one, ended with the right status."""
+        mlflow = connected(self.tracking_uri, self.artifacts)
+        from dagster_mlflow.resources import MlFlow
+
+        context = self._context
+        if run_id is None:
+            run_id = _new_run(mlflow, context)
+        shim = SimpleNamespace(
+            log=context.log,
+            run_id=context.run_id,
+            dagster_run=context.dagster_run,
+            resource_config={
+                "experiment_name": EXPERIMENT,
+                "mlflow_tracking_uri": self.tracking_uri,
+                "mlflow_run_id": run_id,
+                "extra_tags": {"dagster/job": context.dagster_run.job_name},
+            },
+        )
+        tracking = MlFlow(shim)
+        try:
+            yield tracking
+        except BaseException:
+            mlflow.end_run(status="FAILED")
+            raise
+        mlflow.end_run()
+
+    def _log_model(self, mlflow: Any, trial: Trial) -> None:
+        from mlflow.models import infer_signature
+
+        probabilities = trial.pipeline.predict_proba(trial.example)
+        mlflow.sklearn.log_model(
+            trial.pipeline,
+            name="model",
+            signature=infer_signature(trial.example, probabilities),
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=["scikit-learn", "skops"],
+        )
+
+
+def connected(tracking_uri: str, artifacts: str) -> Any:
+    """MLflow, imported, migrated once, pointed at the tracking URI, with the experiment in place.
+
+    Raises:
+        Refusal: when the tracking server or database cannot be reached.
+    """
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    try:
+        with _alone(tracking_uri):
+            client = mlflow.MlflowClient()
+            if client.get_experiment_by_name(EXPERIMENT) is None:
+                location = artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
+                client.create_experiment(EXPERIMENT, artifact_location=location)
+    except MlflowException as unreachable:
+        raise Refusal(
+            f"MLflow at {tracking_uri} does not answer ({type(unreachable).__name__}).",
+            "Start it or mend LOAN_MLFLOW_URI, then run again; the champion goes on serving.",
+        ) from unreachable
+    return mlflow
+
+
+def _new_run(mlflow: Any, context: Any) -> str:
+    """A run per training: without an id dagster-mlflow would join every asset of a Dagster run in one."""
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    return str(client.create_run(experiment.experiment_id, run_name=context.dagster_run.job_name).info.run_id)
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """A fresh SQLite backend migrates on first use and is not safe for two first users: one at a time."""
+    if not tracking_uri.startswith("sqlite:///"):
+        yield
+        return
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_suffix(".lock")):
+        yield
+
+
+def _log_bytes(mlflow: Any, name: str, content: bytes) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        mlflow.log_artifact(str(path))

@@ -1,0 +1,193 @@
+"""The door to Feast: definitions read off the book, point-in-time joins, and the online store.
+
+Here: every Feast object and call. Not here: what a feature means (`books`) or when to materialize (`assets`).
+
+Feast takes seconds to import, so nothing here imports it before a method needs it. The offline store is duckdb because
+the default one drops entity rows outside the TTL; the registry is SQL because the file registry loses concurrent writes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from loan_assets.books import LoanBook
+from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
+from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import TABLE, read_table
+from loan_assets.resources.versioned_store import VersionedStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from feast import FeatureStore
+
+PROJECT, VIEW, SERVICE, ENTITY = "loan_assets", "borrower_features", "default_model", "client"
+ROW = "row_id"
+ONLINE_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfflineTable:
+    """The table that Feast's view reads."""
+
+    digest: str
+    rows: int
+
+
+class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Feast with a SQL registry, a duckdb offline store and a SQLite online store, wherever the settings put them."""
+
+    folder: str
+    registry: str
+    online: str
+
+    def publish(self, rows: pd.DataFrame, book: LoanBook) -> OfflineTable:
+        """Put rows where the view reads them, and make the registry agree with the book.
+
+        Args:
+            rows: key, event and created timestamps, and every feature; the versions before stay on their shelf.
+        """
+        shelf = VersionedStore(root=Path(self.folder), keep=2)
+
+        def fill(folder: Path) -> None:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
+            pq.write_table(table, folder / TABLE, compression="zstd")
+
+        version = shelf.write("offline", fill)
+        with self._opened() as store:
+            _apply(store, book, version.folder / TABLE)
+        return OfflineTable(digest=version.digest, rows=len(rows))
+
+    def as_known_at(self, decisions: pd.DataFrame, book: LoanBook) -> pd.DataFrame:
+        """For each decision, the newest features known by then: a point-in-time join, rows in the order given.
+
+        Args:
+            decisions: the book's key and `event_timestamp` (UTC), one row a decision; other columns are carried along.
+
+        Returns:
+            `decisions` with one float32 column per feature; missing where nothing within its life was known by then.
+        """
+        import numpy as np
+
+        self._offline_table()
+        numbered = decisions.assign(**{ROW: np.arange(len(decisions), dtype="int64")})
+        with self._opened() as store:
+            job = store.get_historical_features(
+                entity_df=numbered,
+                features=store.get_feature_service(SERVICE),
+                filter_by_created_timestamp=True,
+            )
+            joined = job.to_df().sort_values(ROW, ignore_index=True)
+        if len(joined) != len(decisions):
+            raise Refusal(
+                f"Feast returned {len(joined):,} rows for {len(decisions):,} decisions.",
+                "Materialize feature_definitions again and rerun; nothing was trained.",
+            )
+        features = list(book.feature_names)
+        times = {EVENT_TIME.name: joined[EVENT_TIME.name].astype("datetime64[us, UTC]")}
+        ordered = joined[[*decisions.columns, *features]].assign(**times)
+        return ordered.astype(dict.fromkeys(features, "float32"))
+
+    def materialize(self, book: LoanBook) -> tuple[datetime, int]:
+        """Load the online store with the newest row of every client, in one full window that ends at the newest event.
+
+        One window and one writer, because a later load of an older window would overwrite newer values.
+
+        Returns:
+            The instant of the newest event loaded, UTC, and the number of clients.
+        """
+        rows = self._offline_table()
+        newest: datetime = rows[EVENT_TIME.name].max().to_pydatetime()
+        start = datetime.combine(book.first_month, time.min, UTC)
+        with self._opened() as store:
+            store.materialize(start_date=start, end_date=newest + timedelta(seconds=1), disable_event_timestamp=False)
+        return newest, int(rows[book.key.name].nunique())
+
+    def read_online(self, clients: Sequence[int], book: LoanBook) -> pd.DataFrame:
+        """What the online store answers for these clients: the key and one float32 column per feature, same order."""
+        import pandas as pd
+
+        with self._opened() as store:
+            service = store.get_feature_service(SERVICE)
+            batches = [
+                store.get_online_features(
+                    features=service,
+                    entity_rows=[{book.key.name: int(client)} for client in clients[start : start + ONLINE_BATCH]],
+                ).to_df()
+                for start in range(0, len(clients), ONLINE_BATCH)
+            ]
+        features = list(book.feature_names)
+        answered = pd.concat(batches, ignore_index=True)[[book.key.name, *features]]
+        return answered.astype(dict.fromkeys(features, "float32"))
+
+    def _offline_table(self) -> pd.DataFrame:
+        """The verified table that the view reads; Feast itself would not notice a damaged one."""
+        version = VersionedStore(root=Path(self.folder), keep=2).current("offline")
+        if version is None:
+            raise Refusal("Feast has no offline table yet.", "Materialize feature_definitions first.")
+        return read_table(version.folder)
+
+    @contextmanager
+    def _opened(self) -> Iterator[FeatureStore]:
+        """A Feast store over the configured places."""
+        registry = self.registry.removeprefix("sqlite:///")
+        for place in (Path(self.folder), Path(registry).parent, Path(self.online).parent):
+            place.mkdir(parents=True, exist_ok=True)
+        if "://" not in registry and Path(registry).exists() and Path(registry).stat().st_size == 0:
+            raise Refusal(
+                f"Feast's registry {registry} is empty, which Feast would take for a registry without views.",
+                "Remove that file and materialize feature_definitions again.",
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Feast's own deprecations; ours are raised before and after this block
+            from feast import FeatureStore, RepoConfig
+
+            yield FeatureStore(
+                config=RepoConfig(
+                    project=PROJECT,
+                    provider="local",
+                    registry={"registry_type": "sql", "path": self.registry, "cache_ttl_seconds": 0},
+                    offline_store={"type": "duckdb"},
+                    online_store={"type": "sqlite", "path": self.online},
+                    entity_key_serialization_version=3,
+                )
+            )
+
+
+def _apply(store: FeatureStore, book: LoanBook, table: Path) -> None:
+    """The book as a Feast entity, source, view and service."""
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast.types import Float32, Int64
+
+    client = Entity(
+        name=ENTITY, join_keys=[book.key.name], value_type=ValueType.INT64, description=book.key.meaning
+    )
+    source = FileSource(
+        name=f"{VIEW}_source",
+        path=str(table),
+        timestamp_field=EVENT_TIME.name,
+        created_timestamp_column=CREATED_TIME.name,
+    )
+    fields: list[Any] = [Field(name=book.key.name, dtype=Int64)]
+    fields += [Field(name=feature.name, dtype=Float32, description=feature.meaning) for feature in book.features]
+    view = FeatureView(
+        name=VIEW,
+        entities=[client],
+        ttl=book.feature_life,
+        schema=fields,
+        source=source,
+        online=True,
+        tags={"book": book.name, "book_digest": book.digest},
+    )
+    service = FeatureService(name=SERVICE, features=[view], tags={"book_digest": book.digest})
+    store.apply([client, source, view, service])

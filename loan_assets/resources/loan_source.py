@@ -1,0 +1,144 @@
+"""Where the loan book is delivered: the packaged table, a file, any fsspec URL, or the official archive.
+
+Here: fetching bytes and telling what kind of file they are. Not here: what the columns mean or which rows are wrong
+(`credit.conformance`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from loan_assets.books import LoanBook
+from loan_assets.credit.conformance import conform
+from loan_assets.refusal import Refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POINT = "Point LOAN_SOURCE at a CSV, Excel, zip or Parquet file, an fsspec URL, `uci` or `packaged`, and run again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Which bytes the book was read from. `location` carries no credentials and no query."""
+
+    location: str
+    format: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+class LoanSource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The place a loan book comes from; `location` is the value of LOAN_SOURCE."""
+
+    location: str = "packaged"
+
+    def read(self, book: LoanBook) -> tuple[pd.DataFrame, Provenance]:
+        """The delivery as the book's received table, in source row order, and where it came from.
+
+        Raises:
+            Refusal: when there is no such file, it cannot be read, or it breaks the book's contract.
+        """
+        name, content = self._fetch(book)
+        digest = hashlib.sha256(content).hexdigest()
+        if self.location == "packaged" and digest != book.packaged_sha256:
+            raise Refusal(
+                f"The packaged table {name} does not have the digest its book records.", "Reinstall loan_assets."
+            )
+        kind, table = _parse(name, content, _headers(book))
+        frame = conform(table, book, name)
+        return frame, Provenance(location=name, format=kind, bytes=len(content), sha256=digest, rows=len(frame))
+
+    def _fetch(self, book: LoanBook) -> tuple[str, bytes]:
+        """The location as it may be shown, and the bytes found there."""
+        if self.location == "packaged":
+            return book.packaged_file, (files("loan_assets.books") / "data" / book.packaged_file).read_bytes()
+        location = book.official_archive if self.location == "uci" else self.location
+        shown = _without_secrets(location)
+        import fsspec
+
+        try:
+            with fsspec.open(location, "rb") as file:
+                content: bytes = file.read()
+        except (FileNotFoundError, NotADirectoryError) as missing:
+            raise Refusal(f"There is no file at {shown}.", POINT) from missing
+        except IsADirectoryError as directory:
+            raise Refusal(f"{shown} is a directory, not a file.", POINT) from directory
+        except ImportError as driver:
+            protocol = location.split("://")[0]
+            raise Refusal(
+                f"Reading {protocol}:// needs a driver that is not installed.",
+                f"Install loan-assets with the extra for it (pip install 'loan-assets[{protocol}]') and run again.",
+            ) from driver
+        except (OSError, ValueError) as unreachable:
+            raise Refusal(f"{shown} cannot be read ({type(unreachable).__name__}).", POINT) from unreachable
+        except Exception as refused:  # each fsspec driver raises its own kinds; all mean that nothing could be fetched
+            raise Refusal(f"{shown} cannot be fetched ({type(refused).__name__}).", POINT) from refused
+        if not content:
+            raise Refusal(f"{shown} is empty: it has no bytes.", POINT)
+        return shown, content
+
+
+def _headers(book: LoanBook) -> frozenset[str]:
+    """The names, in either dialect, by which the key column announces the header row."""
+    return frozenset({book.key.name.lower(), str(book.key.source).lower()})
+
+
+def _parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
+    """The kind of file and its table, told by the first bytes rather than by the name."""
+    import pandas as pd
+
+    try:
+        if content.startswith(b"PAR1"):
+            return "parquet", pd.read_parquet(io.BytesIO(content))
+        if content.startswith(b"PK\x03\x04"):
+            return _parse_archive(name, content, headers)
+        if content.startswith(b"\xd0\xcf\x11\xe0"):
+            return "excel", _below_header(pd.read_excel(io.BytesIO(content), header=None), headers)
+        text = content.decode("utf-8-sig")
+        if "\x00" in text:
+            raise ValueError("binary")
+        return "csv", pd.read_csv(io.StringIO(text))
+    except Refusal:
+        raise
+    except Exception as unreadable:  # pandas, pyarrow, xlrd and zipfile each have their own; all mean the same here
+        raise Refusal(
+            f"{name} ({len(content):,} bytes) is not a readable CSV, Excel, zip or Parquet file; it may be cut short.",
+            POINT,
+        ) from unreadable
+
+
+def _parse_archive(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
+    """The one table inside a zip archive."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        tables = [member for member in archive.namelist() if member.lower().endswith((".xls", ".csv", ".parquet"))]
+        if len(tables) != 1:
+            raise Refusal(f"{name} holds {len(tables)} tables where one is expected.", POINT)
+        kind, table = _parse(f"{name}/{tables[0]}", archive.read(tables[0]), headers)
+    return f"zip/{kind}", table
+
+
+def _below_header(sheet: pd.DataFrame, headers: frozenset[str]) -> pd.DataFrame:
+    """The sheet under the first row that names the key column; the official sheet has a row of codes above it."""
+    for row in range(min(5, len(sheet))):
+        if headers & {str(cell).strip().lower() for cell in sheet.iloc[row]}:
+            below = sheet.iloc[row + 1 :].reset_index(drop=True)
+            return below.set_axis([str(cell) for cell in sheet.iloc[row]], axis=1)
+    return sheet.iloc[1:].set_axis([str(cell) for cell in sheet.iloc[0]], axis=1)
+
+
+def _without_secrets(location: str) -> str:
+    """A location that may be printed: no user, password or query."""
+    if "://" not in location:
+        return location
+    protocol, rest = location.split("://", 1)
+    host, slash, path = rest.partition("/")
+    return f"{protocol}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"

@@ -1,0 +1,87 @@
+"""A sealed folder: plain files and one manifest of their SHA-256 digests, so that any change is seen before use.
+
+Here: how a folder is sealed, named by its content and verified. Not here: where folders rest (`resources`) or what is in
+them. Standard library only: the serving box verifies with the same lines that sealed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from loan_assets.refusal import Refusal
+
+MANIFEST = "manifest.json"
+
+
+def seal(folder: Path) -> str:
+    """Write the manifest of every file below `folder`, force all of it to disk, and return the folder's digest.
+
+    The digest (64 hex characters) depends on names and bytes only: the same files give the same digest anywhere.
+    """
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files.pop(MANIFEST, None)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"files": files}, indent=1, sort_keys=True) + "\n")
+    for path in [folder / name for name in files] + [manifest]:
+        sync(path)
+    for directory in [path for path in folder.rglob("*") if path.is_dir()] + [folder]:
+        sync(directory)
+    return _digest(files)
+
+
+def verify(folder: Path, *, expected: str | None = None, left_behind: Collection[str] = ()) -> str:
+    """Return the digest of a sealed folder after checking its files against its manifest.
+
+    Args:
+        folder: a folder that `seal` wrote, here or elsewhere.
+        expected: the digest it must have; None accepts whatever the manifest says.
+        left_behind: names that a partial copy may lack; if present they are checked like the others.
+
+    Raises:
+        Refusal: naming the first file that is missing, altered or not listed.
+    """
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        digest = _digest(files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as unreadable:
+        raise Refusal(f"{folder / MANIFEST} is missing or unreadable.", RESTORE) from unreadable
+    if expected is not None and digest != expected:
+        raise Refusal(f"{folder} has digest {digest[:12]} where {expected[:12]} was expected.", RESTORE)
+    for name in sorted(files):
+        path = folder / name
+        if not path.is_file():
+            if name in left_behind:
+                continue
+            raise Refusal(f"{path} is missing.", RESTORE)
+        if _sha256(path) != files[name]:
+            raise Refusal(f"{path} is corrupt: its bytes do not match the digest it was sealed with.", RESTORE)
+    unlisted = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {*files, MANIFEST}
+    if unlisted:
+        raise Refusal(f"{folder} holds {min(unlisted)}, which its manifest does not list.", RESTORE)
+    return digest
+
+
+def sync(path: Path) -> None:
+    """Force a file or a directory entry to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+RESTORE = "Materialize the asset that wrote it again, or restore the folder from a backup; nothing was loaded from it."
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(files: dict[str, str]) -> str:
+    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()

@@ -1,0 +1,65 @@
+"""Where things are: every environment variable of the platform, read once and typed.
+
+Here: places and switches, each with an embedded default under one folder. Not here: chosen numbers (`policy`) or the
+name of the book (`books.the_book`, which the serving box reads too).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every place the platform reads or writes. Build it with `Settings.from_environment`."""
+
+    home: Path
+    source: str
+    mlflow_uri: str
+    mlflow_artifacts: str
+    feast_registry: str
+    feast_online: str
+    bentoml_home: Path
+
+    @property
+    def store(self) -> Path:
+        """Where assets rest, one versioned folder each."""
+        return self.home / "store"
+
+    @property
+    def releases(self) -> Path:
+        """Where model releases rest, and the pointer to the champion."""
+        return self.home / "releases"
+
+    @property
+    def feast(self) -> Path:
+        """Feast's offline tables, and its registry and online store unless they are set elsewhere."""
+        return self.home / "feast"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's run and event history."""
+        return self.home / "dagster"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read LOAN_HOME (default `.loan_assets` in the working directory) and what may be moved out of it.
+
+        LOAN_SOURCE: `packaged` (default), `uci`, a CSV, Excel, zip or Parquet path, or any fsspec URL.
+        LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
+        a folder under LOAN_HOME.
+        """
+        variables = os.environ if environment is None else environment
+        home = Path(variables.get("LOAN_HOME", ".loan_assets")).expanduser().resolve()
+        return cls(
+            home=home,
+            source=variables.get("LOAN_SOURCE", "packaged"),
+            mlflow_uri=variables.get("LOAN_MLFLOW_URI", f"sqlite:///{home}/mlflow/mlflow.db"),
+            mlflow_artifacts=variables.get("LOAN_MLFLOW_ARTIFACTS", str(home / "mlflow" / "artifacts")),
+            feast_registry=variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db"),
+            feast_online=variables.get("LOAN_FEAST_ONLINE", str(home / "feast" / "online.db")),
+            bentoml_home=home / "bentoml",
+        )
