@@ -1,7 +1,7 @@
 """The front door: the whole graph, its places and its job on one screen.
 
-Here: what is stamped on every asset once (owner, code version, column schema), and which resource answers to which name.
-Not here: any asset's body, any vendor's import.
+Here: what is stamped on every asset once (owner, code version, column schema), and which resource answers to which
+name. Not here: any asset's body, any vendor's import.
 """
 
 from types import ModuleType

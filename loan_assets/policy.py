@@ -1,7 +1,7 @@
 """What the bank promises: every number somebody chose, each with its origin.
 
-Here: thresholds, floors, seeds, model settings, retention. Not here: facts about the data (`books`), places (`settings`),
-or code that applies a number (`credit`). Standard library only, so that the serving box can carry it.
+Here: thresholds, floors, seeds, model settings, retention. Not here: facts about the data (`books`), places
+(`settings`), or code that applies a number (`credit`). Standard library only, so that the serving box can carry it.
 """
 
 from dataclasses import dataclass, field

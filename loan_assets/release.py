@@ -1,7 +1,7 @@
 """What a model release is: a sealed folder of plain files from which a score can be computed and defended.
 
-Here: the files, their reading and writing. Not here: where releases rest (`resources.release_store`), who made the model,
-or Dagster, MLflow and pickle, none of which are needed to use one.
+Here: the files, their reading and writing. Not here: where releases rest (`resources.release_store`), who made the
+model, or Dagster, MLflow and pickle, none of which are needed to use one.
 
     release.json       which model this is: version, book, threshold, calibration, reasons, digests, evidence
     trees/*.npy        the model, as flat arrays

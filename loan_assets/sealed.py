@@ -1,7 +1,7 @@
 """A sealed folder: plain files and one manifest of their SHA-256 digests, so that any change is seen before use.
 
-Here: how a folder is sealed, named by its content and verified. Not here: where folders rest (`resources`) or what is in
-them. Standard library only: the serving box verifies with the same lines that sealed.
+Here: how a folder is sealed, named by its content and verified. Not here: where folders rest (`resources`) or what is
+in them. Standard library only: the serving box verifies with the same lines that sealed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def verify(folder: Path, *, expected: str | None = None, left_behind: Collection
             raise Refusal(f"{path} is missing.", RESTORE)
         if _sha256(path) != files[name]:
             raise Refusal(f"{path} is corrupt: its bytes do not match the digest it was sealed with.", RESTORE)
-    unlisted = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {*files, MANIFEST}
+    unlisted = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+        *files,
+        MANIFEST,
+    }
     if unlisted:
         raise Refusal(f"{folder} holds {min(unlisted)}, which its manifest does not list.", RESTORE)
     return digest

@@ -59,9 +59,7 @@ def book_matches_its_published_totals(raw_loan_book: pd.DataFrame) -> dg.AssetCh
 )
 def monthly_statements(context: dg.AssetExecutionContext, raw_loan_book: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What each client owed, paid and was behind with, month by month: one statement a client and month."""
-    months = {
-        month: statements.month_of_statements(raw_loan_book, month, BOOK) for month in context.partition_keys
-    }
+    months = {month: statements.month_of_statements(raw_loan_book, month, BOOK) for month in context.partition_keys}
     for month, table in months.items():
         measures = table.drop(columns=[KEY]).select_dtypes("number").mean()
         context.add_asset_metadata(

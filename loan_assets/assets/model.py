@@ -12,7 +12,7 @@ from loan_assets.credit.scorecards import Scorecard, draw_up, metrics_of, rows_o
 from loan_assets.credit.training import FittedModel
 from loan_assets.policy import POLICY
 from loan_assets.resources.catalog import picture, table_of, table_type
-from loan_assets.resources.experiments import Experiments, Trial
+from loan_assets.resources.experiments import MODEL_DIGEST, Experiments, Trial
 from loan_assets.resources.feature_store import FeatureStoreDoor
 
 BOOK = the_book()
@@ -80,8 +80,6 @@ def default_model(
     Tracked in MLflow with settings, data digest and pictures, and copied into two portable forms that are compared with
     scikit-learn on every row. The same data give the same model, to the byte.
     """
-    from dataclasses import replace
-
     from loan_assets.credit.pictures import histogram
     from loan_assets.credit.scoring import probability
     from loan_assets.credit.training import inputs_of, settings_of, train
@@ -98,7 +96,7 @@ def default_model(
             metrics={"rows": model.rows, "flat_gap": model.flat_gap, "onnx_gap": model.onnx_gap},
             tags={
                 "dataset_digest": model.dataset_digest,
-                "model_digest": model.model_digest,
+                MODEL_DIGEST: model.model_digest,
                 "book": BOOK.name,
                 "book_digest": BOOK.digest,
             },
@@ -118,7 +116,7 @@ def default_model(
             "scores": picture(drawn, "scores of every client"),
         }
     )
-    return replace(model, run_id=run_id)
+    return model
 
 
 @dg.asset_check(asset=default_model, blocking=True)
@@ -150,7 +148,7 @@ def scorecard(
     the favourable outcome; protected attributes are read here and nowhere before.
     """
     card, pictures = draw_up(default_model, training_set, client_profiles, BOOK, POLICY)
-    experiments.add(default_model.run_id, metrics_of(card), pictures)
+    experiments.add(default_model.model_digest, metrics_of(card), pictures)
     context.add_output_metadata(
         {
             "auc": card.out_of_fold.auc.value,

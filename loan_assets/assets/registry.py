@@ -32,14 +32,14 @@ def model_version(
             "The champion stays in force.",
         )
     evidence = {name: f"{value:.6f}" for name, value in metrics_of(scorecard).items()}
-    version = registry.register(
-        default_model.run_id, default_model.model_digest, {"dataset_digest": default_model.dataset_digest, **evidence}
+    version, is_new = registry.register(
+        default_model.model_digest, {"dataset_digest": default_model.dataset_digest, **evidence}
     )
     context.add_output_metadata(
         {
             "version": version.version,
             "alias": version.alias or "none",
-            "is_new": version.is_new,
+            "is_new": is_new,
             "model_digest": version.model_digest,
             **{name: float(value) for name, value in evidence.items()},
         }

@@ -17,6 +17,7 @@ from loan_assets.credit.scoring import is_refused
 from loan_assets.credit.training import TRAIN, FittedModel, onnx_probability
 from loan_assets.policy import POLICY
 from loan_assets.release import REFERENCE, ReleaseFacts, write_release
+from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
 from loan_assets.resources.feature_store import FeatureStoreDoor
@@ -69,7 +70,7 @@ def model_release(
 
     def fill(folder: Path) -> None:
         write_release(folder, facts, default_model.trees, default_model.onnx)
-        reference.to_parquet(folder / REFERENCE, index=False)
+        write_table(reference, folder / REFERENCE)
 
     digest, folder = release_store.publish(model_version.version, fill)
     is_champion = model_version.alias == CHAMPION
@@ -85,9 +86,7 @@ def model_release(
             "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         }
     )
-    return PublishedRelease(
-        version=facts.version, digest=digest, is_champion=is_champion, threshold=facts.threshold
-    )
+    return PublishedRelease(version=facts.version, digest=digest, is_champion=is_champion, threshold=facts.threshold)
 
 
 @dg.asset_check(asset=model_release, additional_ins={"training_set": dg.AssetIn()}, blocking=True)
@@ -121,18 +120,18 @@ def loan_bento(
             "tag": built.tag,
             "bytes": built.bytes,
             "release_digest": built.release_digest,
-            "folder": dg.MetadataValue.path(built.folder),
+            "folder": dg.MetadataValue.path(str(bento_store.folder_of(built.tag))),
         }
     )
     return built
 
 
 @dg.asset_check(asset=loan_bento, blocking=True)
-def bento_carries_the_release(loan_bento: BuiltBento) -> dg.AssetCheckResult:
-    """The copy of the release inside the Bento verifies against the digest it was built from, without its clients' rows."""
+def bento_carries_the_release(bento_store: BentoStore, loan_bento: BuiltBento) -> dg.AssetCheckResult:
+    """The release inside the Bento verifies against the digest it was built from, and carries no client's row."""
     from loan_assets.release import read_release
 
-    folder = Path(loan_bento.folder) / "src" / "release"
+    folder = bento_store.folder_of(loan_bento.tag) / "src" / "release"
     carried = read_release(folder, expected=loan_bento.release_digest, carries_reference=False)
     return dg.AssetCheckResult(
         passed=carried.facts.book_digest == BOOK.digest and not (folder / REFERENCE).exists(),

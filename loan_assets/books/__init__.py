@@ -208,9 +208,7 @@ def compute_features(book: LoanBook, received: Mapping[str, Any]) -> dict[str, A
     Values are double precision; whoever stores or scores them rounds to float32, in which the model was fitted.
     Raises KeyError naming the first received column that is missing.
     """
-    return {
-        feature.name: feature.function(*(received[name] for name in feature.inputs)) for feature in book.features
-    }
+    return {feature.name: feature.function(*(received[name] for name in feature.inputs)) for feature in book.features}
 
 
 @cache

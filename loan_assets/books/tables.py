@@ -1,7 +1,7 @@
 """The tables a loan book turns into, as lists of columns read off the book.
 
-Here: one function per table of the graph; names, kinds, bounds and order are said here or on the book's page, and nowhere
-else. Not here: any vendor's schema; each is projected beside the vendor that wants it.
+Here: one function per table of the graph; names, kinds, bounds and order are said here or on the book's page, and
+nowhere else. Not here: any vendor's schema; each is projected beside the vendor that wants it.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """The UCI book: 30,000 credit-card clients of a Taiwanese bank, April to September 2005.
 
-Here: what each column of that table means, where the table comes from and which totals were published with it. The source's own words (`PAY_0`,
-`default payment next month`) appear in this file and nowhere else.
+Here: what each column of that table means, where the table comes from and which totals were published with it. The
+source's own words (`PAY_0`, `default payment next month`) appear in this file and nowhere else.
 
 Source: I-C. Yeh and C. Lien, "The comparisons of data mining techniques for the predictive accuracy of probability of
 default of credit card clients", Expert Systems with Applications 36(2), 2009, doi:10.1016/j.eswa.2007.12.020;

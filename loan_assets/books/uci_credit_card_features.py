@@ -191,18 +191,52 @@ FEATURES = (
     Feature(function=headroom, reason="Too little of your credit limit is left unused.", unit="NT$"),
     Feature(function=utilisation, reason="Your balance is high compared with your credit limit."),
     Feature(function=utilisation_change, reason="Your balance changed sharply in the last month."),
-    Feature(function=average_utilisation, reason="Your balance has been high compared with your credit limit for months."),
+    Feature(
+        function=average_utilisation, reason="Your balance has been high compared with your credit limit for months."
+    ),
     Feature(function=utilisation_trend, reason="Your balance has been growing over the last six months."),
     Feature(function=average_spending, reason="Your monthly spending compared with your credit limit."),
     Feature(function=payment_share, reason="Your payments are small compared with the balances due.", direction=-1),
-    Feature(function=total_payments, reason="You paid little in total over the last six months.", unit="NT$", direction=-1),
-    Feature(function=smallest_payment, reason="In at least one recent month you paid little or nothing.", unit="NT$", direction=-1),
-    Feature(function=payment_two_months_ago, reason="You paid little two months before your latest statement.", unit="NT$", direction=-1),
-    Feature(function=months_in_delay, reason="You were late in several of the last six months.", unit="months", direction=1),
-    Feature(function=months_paid_in_full, reason="The balance was paid in full in few of the last six months.", unit="months"),
-    Feature(function=recent_delay, reason="You have been late with payments in the last three months.", unit="months", direction=1),
-    Feature(function=total_delay, reason="Your payment delays over the last six months add up.", unit="months", direction=1),
+    Feature(
+        function=total_payments, reason="You paid little in total over the last six months.", unit="NT$", direction=-1
+    ),
+    Feature(
+        function=smallest_payment,
+        reason="In at least one recent month you paid little or nothing.",
+        unit="NT$",
+        direction=-1,
+    ),
+    Feature(
+        function=payment_two_months_ago,
+        reason="You paid little two months before your latest statement.",
+        unit="NT$",
+        direction=-1,
+    ),
+    Feature(
+        function=months_in_delay, reason="You were late in several of the last six months.", unit="months", direction=1
+    ),
+    Feature(
+        function=months_paid_in_full,
+        reason="The balance was paid in full in few of the last six months.",
+        unit="months",
+    ),
+    Feature(
+        function=recent_delay,
+        reason="You have been late with payments in the last three months.",
+        unit="months",
+        direction=1,
+    ),
+    Feature(
+        function=total_delay, reason="Your payment delays over the last six months add up.", unit="months", direction=1
+    ),
     Feature(function=fading_delay, reason="Your recent payment delays.", unit="months", direction=1),
-    Feature(function=worst_delay, reason="At least one payment in the last six months was long overdue.", unit="months", direction=1),
-    Feature(function=delayed_utilisation, reason="You are behind with payments while your balance is high.", direction=1),
+    Feature(
+        function=worst_delay,
+        reason="At least one payment in the last six months was long overdue.",
+        unit="months",
+        direction=1,
+    ),
+    Feature(
+        function=delayed_utilisation, reason="You are behind with payments while your balance is high.", direction=1
+    ),
 )

@@ -51,7 +51,9 @@ def breaches(frame: pd.DataFrame, columns: Sequence[Column], unique: Sequence[st
     expected = [column.name for column in columns]
     found = [str(name) for name in frame.columns]
     missing = [Breach(column=name, rule="is missing", rows=len(frame)) for name in expected if name not in found]
-    extra = [Breach(column=name, rule="is not in the contract", rows=len(frame)) for name in found if name not in expected]
+    extra = [
+        Breach(column=name, rule="is not in the contract", rows=len(frame)) for name in found if name not in expected
+    ]
     if missing or extra:
         return (*missing, *extra)
     if len(frame) == 0:
@@ -86,7 +88,9 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    words = {_plain(name): column.name for column in book.received for name in (column.name, column.source or "") if name}
+    words = {
+        _plain(name): column.name for column in book.received for name in (column.name, column.source or "") if name
+    }
     named = delivered.rename(columns={name: words.get(_plain(str(name)), str(name)) for name in delivered.columns})
     wanted = [column.name for column in book.received]
     rows = len(named)

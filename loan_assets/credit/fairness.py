@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,7 @@ def groups_of(profiles: pd.DataFrame, book: LoanBook) -> dict[str, pd.Series[str
         values = profiles[column.name]
         if column.name in bands:
             starts = bands[column.name]
-            words = [f"{low}-{high - 1}" for low, high in zip(starts, starts[1:], strict=False)] + [f"{starts[-1]}+"]
+            words = [f"{low}-{high - 1}" for low, high in pairwise(starts)] + [f"{starts[-1]}+"]
             named[column.name] = pd.cut(values, [*starts, np.inf], right=False, labels=words).astype(str)
         else:
             named[column.name] = values.map(column.levels or {}).astype(str)

@@ -30,8 +30,10 @@ def ranking(label: NDArray[np.int64], estimate: Numbers, auc: float, ks: float) 
     disturbed = np.cumsum(1 - label[order]) / (1 - label).sum()
     curve.plot(disturbed[::20], caught[::20], color=ACCENT, linewidth=2)
     curve.plot([0, 1], [0, 1], color=PALE, linewidth=1)
-    curve.set(title=f"Ranking: AUC {auc:.3f}, KS {ks:.3f}", xlabel="share of payers flagged", ylabel="defaulters caught")
-    bins = np.linspace(0, 1, 41)
+    curve.set(
+        title=f"Ranking: AUC {auc:.3f}, KS {ks:.3f}", xlabel="share of payers flagged", ylabel="defaulters caught"
+    )
+    bins = np.linspace(0, 1, 41).tolist()
     spread.hist(estimate[label == 0], bins, density=True, color=PALE, label="paid")
     spread.hist(estimate[label == 1], bins, density=True, color=WARM, alpha=0.7, label="defaulted")
     spread.set(title="Scores by outcome", xlabel="probability of default", ylabel="density")
@@ -45,9 +47,7 @@ def calibration(expected: Numbers, observed: Numbers, error: float) -> bytes:
     top = float(max(expected.max(), observed.max())) * 1.05
     plot.plot([0, top], [0, top], color=PALE, linewidth=1)
     plot.plot(expected, observed, "o-", color=ACCENT)
-    plot.set(
-        title=f"Calibration: ECE {error:.4f}", xlabel="mean probability in the bin", ylabel="share that defaulted"
-    )
+    plot.set(title=f"Calibration: ECE {error:.4f}", xlabel="mean probability in the bin", ylabel="share that defaulted")
     return _png(figure)
 
 

@@ -20,7 +20,7 @@ class FlatTrees:
     """Every node of every tree in one array per fact; a leaf points at itself.
 
     Shapes: `feature`, `threshold`, `left`, `right`, `missing_left`, `value` are (nodes,), `roots` is (trees,),
-    `baseline` is (1,) and `depth` (1,). `value` and `baseline` are log-odds, double precision as scikit-learn holds them.
+    `baseline` and `depth` are (1,). `value` and `baseline` are log-odds, in double precision as in scikit-learn.
     """
 
     feature: NDArray[np.int32]

@@ -103,5 +103,3 @@ def _ends(book: LoanBook) -> Iterable[str]:
 
 def _instants(instant: datetime, rows: int) -> pd.Series[pd.Timestamp]:
     return pd.Series(pd.DatetimeIndex([instant] * rows).as_unit("us"), dtype="datetime64[us, UTC]")
-
-

@@ -46,7 +46,6 @@ class FittedModel:
     rows: int
     flat_gap: float
     onnx_gap: float
-    run_id: str = ""
 
     def save(self, folder: Path) -> None:
         """Write the trees, the ONNX copy and the facts as plain files."""
@@ -125,7 +124,9 @@ def fit(inputs: NDArray[np.float64], label: NDArray[np.int64], book: LoanBook, b
         )
     if np.isinf(inputs).any():
         named = [name for name, column in zip(book.feature_names, inputs.T, strict=True) if np.isinf(column).any()]
-        raise Refusal(f"Infinite values in {', '.join(named)}.", "Mend the features and materialize training_set again.")
+        raise Refusal(
+            f"Infinite values in {', '.join(named)}.", "Mend the features and materialize training_set again."
+        )
     model = HistGradientBoostingClassifier(
         max_iter=boosting.trees,
         learning_rate=boosting.learning_rate,
@@ -187,7 +188,7 @@ def train(training_set: pd.DataFrame, book: LoanBook, boosting: Boosting) -> tup
 
 
 def flatten(pipeline: Pipeline) -> FlatTrees:
-    """A fitted pipeline's trees as flat arrays, thresholds and leaves in double precision as scikit-learn holds them."""
+    """A fitted pipeline's trees as flat arrays, in double precision as scikit-learn holds them."""
     model = pipeline[-1]
     trees = [stage[0].nodes for stage in model._predictors]
     sizes = np.array([len(nodes) for nodes in trees])

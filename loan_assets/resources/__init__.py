@@ -1,1 +1,1 @@
-"""One door per outside system, each a Dagster resource that hands out plain objects. Heavy vendors wait inside functions."""
+"""One door per outside system, each handing out plain objects; heavy vendors wait inside functions."""

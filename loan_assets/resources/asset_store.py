@@ -7,6 +7,7 @@ keeps, or what the assets mean.
 from __future__ import annotations
 
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -53,7 +54,7 @@ class AssetStore(dg.ConfigurableIOManager):
         if context.has_asset_partitions:
             self._write_partitions(context, name, obj)
             return
-        version = self.store.write(name, lambda folder: _save(obj, folder))
+        version = self.store.write(name, partial(_save, obj))
         _record(context, {None: version}, obj)
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -80,7 +81,7 @@ class AssetStore(dg.ConfigurableIOManager):
             raise TypeError(f"{name} must return one table for each of {list(context.asset_partition_keys)}")
         written: dict[str | None, Version] = {}
         for key, table in obj.items():
-            written[key] = self.store.write(f"{name}/{key}", lambda folder, table=table: _save(table, folder))
+            written[key] = self.store.write(f"{name}/{key}", partial(_save, table))
             context.step_context.add_asset_metadata(
                 {"digest": written[key].digest, "dagster/row_count": len(table)},
                 asset_key=context.asset_key,
@@ -105,19 +106,12 @@ def _record(context: dg.OutputContext, written: dict[str | None, Version], obj: 
     if None in written:
         version = written[None]
         rows = {"dagster/row_count": len(obj)} if _is_table(obj) else {}  # type: ignore[arg-type]
-        context.add_output_metadata(
-            {"digest": digest, "path": dg.MetadataValue.path(str(version.folder)), **rows}
-        )
+        context.add_output_metadata({"digest": digest, "path": dg.MetadataValue.path(str(version.folder)), **rows})
 
 
 def _save(obj: object, folder: Path) -> None:
     if _is_table(obj):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        # Schema metadata names library versions, which would change the digest of unchanged rows.
-        table = pa.Table.from_pandas(obj, preserve_index=False).replace_schema_metadata(None)
-        pq.write_table(table, folder / TABLE, compression="zstd")
+        write_table(obj, folder / TABLE)  # type: ignore[arg-type]
     elif isinstance(obj, Folder):
         obj.save(folder)
     elif is_dataclass(obj):
@@ -130,7 +124,7 @@ def _save(obj: object, folder: Path) -> None:
 
 def _load(folder: Path, wanted: type) -> Any:
     if (folder / TABLE).exists():
-        return read_table(folder)
+        return read_table(folder / TABLE)
     if issubclass(wanted, Folder):
         return wanted.load(folder)
     from pydantic import TypeAdapter
@@ -138,11 +132,21 @@ def _load(folder: Path, wanted: type) -> Any:
     return TypeAdapter(wanted).validate_json((folder / FACT).read_bytes())
 
 
-def read_table(folder: Path) -> pd.DataFrame:
-    """The table in a version folder, with the types it was written with."""
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """A table as Parquet; the same rows give the same bytes."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    frame: pd.DataFrame = pq.read_table(folder / TABLE).to_pandas()
+    # Schema metadata names library versions, which would change the digest of unchanged rows.
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A Parquet table with the types it was written with."""
+    import pyarrow.parquet as pq
+
+    frame: pd.DataFrame = pq.read_table(path).to_pandas()
     return frame
 
 

@@ -44,7 +44,6 @@ class BuiltBento:
 
     tag: str
     bytes: int
-    folder: str
     release_digest: str
 
 
@@ -84,18 +83,22 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                         description=f"Scores applications of {book.title!r} with model version {version}.",
                         python={"packages": [f"numpy=={installed('numpy')}"], "lock_packages": False},
                     )
-        found = bentoml.bentos.get(tag)
-        if not Path(found.path).is_relative_to(self.home):
+        size = sum(path.stat().st_size for path in self.folder_of(tag).rglob("*") if path.is_file())
+        return BuiltBento(tag=tag, bytes=size, release_digest=digest)
+
+    def folder_of(self, tag: str) -> Path:
+        """Where a Bento's files are.
+
+        Raises:
+            Refusal: when this process had opened BentoML on another store before.
+        """
+        folder = Path(self._bentoml().bentos.get(tag).path)
+        if not folder.is_relative_to(self.home):
             raise Refusal(
-                f"BentoML was opened on another store in this process ({found.path}).",
-                "Set BENTOML_HOME to nothing and run again in a fresh process.",
+                f"BentoML was opened on another store in this process ({folder.parent}).",
+                "Unset BENTOML_HOME and run again in a fresh process.",
             )
-        return BuiltBento(
-            tag=tag,
-            bytes=sum(path.stat().st_size for path in Path(found.path).rglob("*") if path.is_file()),
-            folder=str(found.path),
-            release_digest=digest,
-        )
+        return folder
 
     def _bentoml(self) -> Any:
         """BentoML, pointed at our store before its first use and never phoning home."""

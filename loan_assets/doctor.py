@@ -1,0 +1,172 @@
+"""What is there, what is missing or damaged, and what to do about it.
+
+Here: one finding per place the platform depends on. Not here: mending anything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from loan_assets.books import the_book
+from loan_assets.policy import POLICY
+from loan_assets.refusal import Refusal
+from loan_assets.settings import Settings
+
+SPACE_NEEDED = 1_000_000_000
+MARKS = {"well": "[green]✓[/]", "missing": "[yellow]–[/]", "broken": "[red]✗[/]"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One place and its state: well, missing (not made yet) or broken; and the next step unless it is well."""
+
+    place: str
+    state: str
+    found: str
+    next_step: str = ""
+
+
+def examine(settings: Settings) -> tuple[Finding, ...]:
+    """Every finding, in the order in which things depend on each other."""
+    examinations: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
+        ("Python", _python),
+        ("Home", _home),
+        ("Loan book", _source),
+        ("Assets", _assets),
+        ("Feast", _feast),
+        ("MLflow", _mlflow),
+        ("Release", _release),
+    )
+    findings: list[Finding] = []
+    for place, look in examinations:
+        try:
+            findings.extend(look(settings))
+        except Refusal as refusal:
+            findings.append(Finding(place=place, state="broken", found=refusal.cause, next_step=refusal.next_step))
+    return tuple(findings)
+
+
+def print_findings(findings: tuple[Finding, ...]) -> bool:
+    """Print one line per finding, next steps below; returns whether nothing is broken."""
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        console.print(f"{MARKS[finding.state]} [bold]{finding.place:<10}[/] {finding.found}")
+        if finding.next_step:
+            console.print(f"             [dim]→ {finding.next_step}[/]")
+    return all(finding.state != "broken" for finding in findings)
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] != (3, 11):
+        yield Finding(place="Python", state="broken", found=version, next_step="Use Python 3.11: `make setup`.")
+    elif sys.flags.dont_write_bytecode or os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        step = "Unset PYTHONDONTWRITEBYTECODE: without byte code every start takes several seconds longer."
+        yield Finding(place="Python", state="missing", found=f"{version}, not writing byte code", next_step=step)
+    else:
+        yield Finding(place="Python", state="well", found=version)
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    if not home.exists():
+        yield Finding(place="Home", state="missing", found=f"{home} is not there", next_step="Run `loan-assets run`.")
+        return
+    if not os.access(home, os.W_OK):
+        step = "Give this user write access, or point LOAN_HOME elsewhere."
+        yield Finding(place="Home", state="broken", found=f"{home} cannot be written", next_step=step)
+    free = shutil.disk_usage(home).free
+    enough = free >= SPACE_NEEDED
+    yield Finding(
+        place="Home",
+        state="well" if enough else "broken",
+        found=f"{home}, {free / 1e9:.1f} GB free",
+        next_step="" if enough else "Free a gigabyte on that disk before the next run.",
+    )
+    elsewhere = os.environ.get("DAGSTER_HOME")
+    if elsewhere and Path(elsewhere).resolve() != settings.dagster_home:
+        step = "Unset DAGSTER_HOME, or run `loan-assets init` so that both name the same history."
+        yield Finding(place="Home", state="broken", found=f"DAGSTER_HOME is {elsewhere}", next_step=step)
+
+
+def _source(settings: Settings) -> Iterator[Finding]:
+    from loan_assets.resources.loan_source import LoanSource
+
+    _, provenance = LoanSource(location=settings.source).read(the_book())
+    found = f"{provenance.location}, {provenance.rows:,} rows, sha256 {provenance.sha256[:12]}"
+    yield Finding(place="Loan book", state="well", found=found)
+
+
+def _assets(settings: Settings) -> Iterator[Finding]:
+    from loan_assets.resources.versioned_store import CURRENT, VersionedStore
+
+    store = VersionedStore(root=settings.store, keep=POLICY.versions_kept)
+    shelves = sorted(str(path.parent.relative_to(settings.store)) for path in settings.store.rglob(CURRENT))
+    if not shelves:
+        yield Finding(place="Assets", state="missing", found="none materialized", next_step="Run `loan-assets run`.")
+        return
+    sound = 0
+    for shelf in shelves:
+        try:
+            store.current(shelf)
+            sound += 1
+        except Refusal as refusal:
+            step = f"Materialize {shelf.split('/')[0]} again."
+            yield Finding(place="Assets", state="broken", found=refusal.cause, next_step=step)
+    yield Finding(place="Assets", state="well", found=f"{sound} of {len(shelves)} tables and facts verified")
+
+
+def _feast(settings: Settings) -> Iterator[Finding]:
+    registry = settings.feast_registry.removeprefix("sqlite:///")
+    places = {"registry": registry, "online store": settings.feast_online}
+    for name, place in places.items():
+        if "://" in place:
+            yield Finding(place="Feast", state="well", found=f"{name} at another host, not examined")
+        elif not Path(place).exists():
+            step = "Materialize feature_definitions and online_features, or run `loan-assets run`."
+            yield Finding(place="Feast", state="missing", found=f"no {name} yet", next_step=step)
+        elif Path(place).stat().st_size == 0:
+            step = f"Remove {place}, then materialize feature_definitions and online_features."
+            yield Finding(place="Feast", state="broken", found=f"{place} is empty", next_step=step)
+        else:
+            yield Finding(place="Feast", state="well", found=f"{name}, {Path(place).stat().st_size / 1e6:.0f} MB")
+
+
+def _mlflow(settings: Settings) -> Iterator[Finding]:
+    from loan_assets.resources.registry import CHAMPION, Registry
+
+    database = settings.mlflow_uri.removeprefix("sqlite:///")
+    if "://" not in database and not Path(database).exists():
+        yield Finding(place="MLflow", state="missing", found="no runs yet", next_step="Run `loan-assets run`.")
+        return
+    registry = Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts)
+    champion = registry.aliases().get(CHAMPION)
+    if champion is None:
+        yield Finding(place="MLflow", state="missing", found="no champion", next_step="Run `loan-assets run`.")
+    else:
+        yield Finding(place="MLflow", state="well", found=f"champion is version {champion}")
+    for version in registry.half_registered():
+        step = "Left by a run that was killed; nothing points at it. Delete it in `make mlflow` if it is in the way."
+        yield Finding(place="MLflow", state="missing", found=f"version {version} has no evidence", next_step=step)
+
+
+def _release(settings: Settings) -> Iterator[Finding]:
+    from loan_assets.resources.release_store import ReleaseStore
+
+    if not settings.releases.exists():
+        yield Finding(place="Release", state="missing", found="none in force", next_step="Run `loan-assets run`.")
+        return
+    release = ReleaseStore(root=str(settings.releases)).champion_release()
+    found = f"version {release.facts.version} in force, {release.digest[:12]}, verified"
+    if release.facts.book_digest != the_book().digest:
+        step = "The features changed since it was trained: run `loan-assets run`."
+        yield Finding(place="Release", state="missing", found=found, next_step=step)
+    else:
+        yield Finding(place="Release", state="well", found=found)

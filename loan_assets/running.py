@@ -1,0 +1,129 @@
+"""Running the whole graph from a terminal, and saying what happens while it happens.
+
+Here: one run of `whole_graph` in this process, recorded in Dagster's history like any other. Not here: the graph.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+
+import dagster as dg
+from rich.console import Console
+
+from loan_assets.books import the_book
+from loan_assets.books.calendar import months_of
+from loan_assets.refusal import Refusal
+from loan_assets.settings import Settings
+
+SHOWN = {
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def run_whole_graph(settings: Settings) -> float:
+    """Materialize every asset, every month in one go, and return the seconds it took.
+
+    Raises:
+        Refusal: when an asset or a blocking check stops the run; what was in force before stays in force.
+    """
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)  # of vendors' modules that are imported along the way
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    from loan_assets.definitions import defs
+
+    months = months_of(the_book())
+    whole_month_range = {
+        "dagster/asset_partition_range_start": months[0],
+        "dagster/asset_partition_range_end": months[-1],
+    }
+    job = defs.resolve_job_def("whole_graph")
+    run_id = str(uuid.uuid4())
+    console = Console(highlight=False)
+    console.print(f"Running the whole graph on {settings.source!r}; state under {settings.home}\n")
+    started = time.monotonic()
+    with dg.DagsterInstance.get() as instance:
+        narrator = Narrator(instance, run_id, console)
+        narrator.start()
+        try:
+            outcome = job.execute_in_process(
+                run_config=QUIET, instance=instance, run_id=run_id, tags=whole_month_range, raise_on_error=False
+            )
+        finally:
+            narrator.finish()
+    if not outcome.success:
+        raise _why(outcome.all_events)
+    return time.monotonic() - started
+
+
+class Narrator(threading.Thread):
+    """Reads a run's events as they are recorded and prints one line per finished asset."""
+
+    def __init__(self, instance: dg.DagsterInstance, run_id: str, console: Console) -> None:
+        super().__init__(daemon=True)
+        self._instance, self._run_id, self._console = instance, run_id, console
+        self._over = threading.Event()
+        self._cursor: str | None = None
+
+    def run(self) -> None:
+        """Poll until told to finish, then once more."""
+        while not self._over.wait(0.4):
+            self._tell()
+        self._tell()
+
+    def finish(self) -> None:
+        """Print what is left and stop."""
+        self._over.set()
+        self.join(timeout=10)
+
+    def _tell(self) -> None:
+        found = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, of_type=SHOWN)
+        self._cursor = found.cursor
+        for record in found.records:
+            event = record.event_log_entry.dagster_event
+            if event is not None:
+                self._say(event)
+
+    def _say(self, event: dg.DagsterEvent) -> None:
+        is_check = event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        if is_check:
+            check = event.asset_check_evaluation_data
+            mark = "[green]✓[/]" if check.passed else "[red]✗[/]"
+            self._console.print(f"      {mark} [dim]{check.asset_key.to_user_string()}: {check.check_name}[/]")
+        elif event.step_key is None or _is_check_step(event.step_key):
+            return
+        elif event.event_type == dg.DagsterEventType.STEP_SUCCESS:
+            seconds = event.step_success_data.duration_ms / 1000
+            self._console.print(f"  [green]✓[/] [bold]{event.step_key}[/] [dim]{seconds:.1f} s[/]")
+        else:
+            self._console.print(f"  [red]✗[/] [bold]{event.step_key}[/]")
+
+
+def _is_check_step(step: str) -> bool:
+    """Whether a step is a check's; its verdict is printed when it is evaluated."""
+    from loan_assets.definitions import defs
+
+    return step not in {key.to_python_identifier() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+
+
+def _why(events: Sequence[dg.DagsterEvent]) -> Refusal:
+    """The first failure of a run as a paragraph: the asset, the cause, the next step."""
+    failed = next(event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE)
+    error = failed.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    said = error.message.strip() if error is not None else "no cause was recorded"
+    kind = error.cls_name if error is not None else ""
+    prefix = f"{failed.step_key} stopped the run. "
+    if kind == Refusal.__name__:
+        return Refusal(prefix + said.split(": ", 1)[-1], "Nothing half-written remains; earlier versions are in force.")
+    description = failed.step_failure_data.user_failure_data
+    detail = description.description if description is not None and description.description else said
+    return Refusal(prefix + detail, "See the run in the Dagster UI (`make dev`); earlier versions are in force.")

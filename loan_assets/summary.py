@@ -1,0 +1,80 @@
+"""What came of it, on one screen: the figures a person asks for first, and what to type next.
+
+Here: reading the stored facts and laying them out. Not here: computing any of them.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from loan_assets.credit.scorecards import Scorecard
+from loan_assets.policy import POLICY
+from loan_assets.resources.asset_store import AssetStore
+from loan_assets.resources.bento_store import BuiltBento
+from loan_assets.resources.registry import RegisteredVersion
+from loan_assets.resources.release_store import Champion, ReleaseStore
+from loan_assets.settings import Settings
+
+NEXT = (
+    ("make dev", "the graph, its lineage and its pictures at http://127.0.0.1:3000"),
+    ("make mlflow", "the tracked runs and versions at http://127.0.0.1:5000"),
+    ("loan-assets doctor", "what is there, what is missing, what to do"),
+)
+
+
+def print_summary(settings: Settings, seconds: float | None = None) -> None:
+    """Print AUC with its interval, calibration, fairness, version, Bento and what to type next.
+
+    Raises:
+        Refusal: when the graph has not been run, or a stored fact is damaged.
+    """
+    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    card: Scorecard = store.read("scorecard", Scorecard)
+    version: RegisteredVersion = store.read("model_version", RegisteredVersion)
+    bento: BuiltBento = store.read("loan_bento", BuiltBento)
+    champion = ReleaseStore(root=str(settings.releases)).champion()
+    console = Console(highlight=False)
+    console.print()
+    console.print(_figures(card))
+    console.print(_standing(card, version, bento, champion, seconds))
+    console.print("\n[bold]Next[/]")
+    for command, what in NEXT:
+        console.print(f"  {command:<20} [dim]{what}[/]")
+
+
+def _figures(card: Scorecard) -> Table:
+    table = Table(title="Scorecard, 95 % intervals", title_justify="left", box=None, pad_edge=False)
+    for heading in ("", f"out of fold ({card.out_of_fold.rows:,})", f"holdout ({card.holdout.rows:,})"):
+        table.add_column(heading)
+    words = {
+        "auc": "AUC",
+        "average_precision": "PR-AUC",
+        "ks": "KS",
+        "brier": "Brier",
+        "calibration_error": "ECE",
+        "calibration_slope": "Calibration slope",
+    }
+    held = card.holdout.figures()
+    for name, figure in card.out_of_fold.figures().items():
+        table.add_row(words[name], str(figure), str(held[name]))
+    return table
+
+
+def _standing(
+    card: Scorecard, version: RegisteredVersion, bento: BuiltBento, champion: Champion, seconds: float | None
+) -> Table:
+    alike = ", ".join(f"{name} {ratio:.3f}" for name, ratio in card.approval_ratios.items())
+    rows = {
+        "Approval ratio": f"{alike} (floor {POLICY.floors.approval_ratio})",
+        "Threshold": f"{card.threshold} (refuses as many as default)",
+        "Model version": f"{version.version}, {version.alias or 'without an alias'}, model {version.model_digest[:12]}",
+        "In force": f"version {champion.version}, release {champion.digest[:12]}",
+        "Bento": f"{bento.tag} ({bento.bytes / 1024:,.0f} kB)",
+    }
+    if seconds is not None:
+        rows["Took"] = f"{seconds:.0f} seconds"
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
