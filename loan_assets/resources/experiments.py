@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "loan-default"
 MODEL_DIGEST = "model_digest"
-# With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds.
+# With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds, and keep its chatter out.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 # The only types besides scikit-learn's own that a saved boosting model may contain.
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]

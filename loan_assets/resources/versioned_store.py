@@ -132,7 +132,7 @@ class VersionedStore:
 
 def _point(place: Path, digest: str) -> None:
     """Put a digest in force by replacing CURRENT in one step."""
-    pointer = place / f"{DRAFT}{CURRENT}"
+    pointer = place / f".{CURRENT}"
     pointer.write_text(digest + "\n")
     sync(pointer)
     pointer.replace(place / CURRENT)

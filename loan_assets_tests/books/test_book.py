@@ -1,0 +1,60 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from loan_assets.books import LoanBook, Role, book_named, compute_features, tables
+from loan_assets.refusal import Refusal
+from loan_assets.resources.catalog import column_schema
+
+
+def test_the_packaged_table_reproduces_the_published_totals(received: pd.DataFrame) -> None:
+    assert len(received) == 30_000
+    assert received["defaulted"].sum() == 6_636
+    assert round(received["credit_limit"].mean(), 2) == 167_484.32
+
+
+def test_no_feature_reads_a_protected_column_or_the_label(book: LoanBook) -> None:
+    forbidden = {column.name for column in book.with_role(Role.PROTECTED, Role.LABEL, Role.KEY)}
+    assert forbidden >= {"sex", "age", "marital_status", "defaulted"}
+    assert [feature.name for feature in book.features if forbidden & set(feature.inputs)] == []
+
+
+def test_every_feature_reads_received_columns_and_explains_itself(book: LoanBook) -> None:
+    received = {column.name for column in book.received}
+    for feature in book.features:
+        assert set(feature.inputs) <= received
+        assert feature.meaning.endswith(".")
+        assert feature.reason.endswith(".")
+
+
+def test_one_row_of_floats_and_a_column_of_numbers_give_the_same_bits(book: LoanBook, received: pd.DataFrame) -> None:
+    columns = {column.name: received[column.name].to_numpy("float64") for column in book.received}
+    together = compute_features(book, columns)
+    rows = [*range(0, 30_000, 97)]
+    for row in rows:
+        alone = compute_features(book, {name: float(values[row]) for name, values in columns.items()})
+        for name, value in alone.items():
+            assert np.float64(value).tobytes() == together[name][row].astype("float64").tobytes(), (name, row)
+
+
+def test_the_digest_ignores_comments_and_notices_rules(book: LoanBook) -> None:
+    from dataclasses import replace
+
+    assert len(book.digest) == 12
+    assert replace(book, title="another title").digest == book.digest
+    assert replace(book, features=book.features[1:]).digest != book.digest
+    turned = (replace(book.features[0], direction=1), *book.features[1:])
+    assert replace(book, features=turned).digest != book.digest
+
+
+def test_every_projection_keeps_the_book_s_names_and_order(book: LoanBook) -> None:
+    for table in (tables.received, tables.statements, tables.borrower_features, tables.training_set, tables.scores):
+        names = [column.name for column in table(book)]
+        assert [column.name for column in column_schema(table(book)).columns] == names
+        assert len(set(names)) == len(names)
+    assert [column.name for column in tables.feature_values(book)] == list(book.feature_names)
+
+
+def test_an_unknown_book_is_refused_by_name() -> None:
+    with pytest.raises(Refusal, match="no book 'nobody_knows'"):
+        book_named("nobody_knows")

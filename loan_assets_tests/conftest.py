@@ -1,0 +1,61 @@
+"""What the tests share: the real book, and one real run of the whole graph in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from loan_assets.books import LoanBook, the_book
+from loan_assets.policy import POLICY
+from loan_assets.resources.asset_store import AssetStore
+from loan_assets.resources.loan_source import LoanSource
+from loan_assets.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Home:
+    """A LOAN_HOME in which the whole graph was run, and what the command printed."""
+
+    settings: Settings
+    printed: str
+
+    def read(self, shelf: str, wanted: type = object) -> Any:
+        return AssetStore(root=str(self.settings.store), keep=POLICY.versions_kept).read(shelf, wanted)
+
+
+def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the `loan-assets` command as a person would, against a home."""
+    environment = {**os.environ, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
+    for name in ("DAGSTER_HOME", "BENTOML_HOME", "PYTHONDONTWRITEBYTECODE"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "loan_assets.cli", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, cwd=home)
+
+
+@pytest.fixture(scope="session")
+def book() -> LoanBook:
+    return the_book()
+
+
+@pytest.fixture(scope="session")
+def received(book: LoanBook) -> pd.DataFrame:
+    frame, _ = LoanSource().read(book)
+    return frame
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The whole graph on the real 30,000 clients, by the command itself."""
+    home = tmp_path_factory.mktemp("home")
+    done = loan_assets("run", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=done.stdout)

@@ -1,0 +1,101 @@
+"""The house itself: what the front door shows, what it does not import, and that the README draws it truly."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from loan_assets.definitions import OWNERS, defs
+from loan_assets_tests.conftest import ROOT
+
+GRAPH = defs.resolve_asset_graph()
+HEAVY = ("mlflow", "feast", "evidently", "bentoml", "sklearn", "pandera", "fairlearn", "matplotlib", "onnxruntime")
+
+
+def in_a_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
+    code = f"import sys, loan_assets.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
+    assert in_a_fresh_process(code).stdout.strip() == "[]"
+
+
+def test_the_serving_box_scores_without_dagster_mlflow_or_pickle() -> None:
+    code = """
+import sys
+for name in ("dagster", "mlflow", "feast", "sklearn", "pandas"):
+    sys.modules[name] = None
+import pickle
+def never(*_, **__):
+    raise AssertionError("pickle was used")
+pickle.loads = pickle.load = never
+import bento.scorer
+print("light")
+"""
+    done = in_a_fresh_process(code)
+    assert done.stdout.strip() == "light", done.stderr
+
+
+def test_every_asset_has_group_owner_kinds_description_and_code_version() -> None:
+    for key in GRAPH.get_all_asset_keys():
+        node = GRAPH.get(key)
+        assert node.group_name in OWNERS, key
+        assert node.owners == [OWNERS[node.group_name]], key
+        assert node.kinds, key
+        assert node.description, key
+        assert node.code_version, key
+
+
+def test_every_table_is_typed_and_shows_its_columns() -> None:
+    for key in GRAPH.get_all_asset_keys():
+        is_table = "parquet" in GRAPH.get(key).kinds and key.to_user_string() != "feature_definitions"
+        assert ("dagster/column_schema" in GRAPH.get(key).metadata) == is_table, key
+
+
+def test_every_group_is_judged_by_checks_that_can_stop_a_run() -> None:
+    checked = {key.asset_key for key in GRAPH.asset_check_keys if GRAPH.get_check_spec(key).blocking}
+    assert {GRAPH.get(key).group_name for key in checked} == set(OWNERS)
+
+
+def test_the_readme_draws_the_graph_as_it_is() -> None:
+    drawn = set(re.findall(r"^\s*(\w+) --> (\w+)$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    edges = {
+        (parent.to_user_string(), key.to_user_string())
+        for key in GRAPH.get_all_asset_keys()
+        for parent in GRAPH.get(key).parent_keys
+    }
+    assert drawn == edges
+
+
+def test_workspace_yaml_is_the_only_signpost(tmp_path: Path) -> None:
+    assert "tool.dagster" not in (ROOT / "pyproject.toml").read_text()
+    assert "tool.dg" not in (ROOT / "pyproject.toml").read_text()
+    broken = tmp_path / "workspace.yaml"
+    broken.write_text((ROOT / "workspace.yaml").read_text().replace("loan_assets.definitions", "loan_assets.nowhere"))
+    command = [str(Path(sys.executable).parent / "dagster"), "definitions", "validate", "-w"]
+    sound = subprocess.run([*command, "workspace.yaml"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert sound.returncode == 0, sound.stderr
+    failed = subprocess.run([*command, str(broken)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert failed.returncode != 0
+
+
+def test_no_committed_file_names_a_machine_path_or_registry() -> None:
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    pattern = re.compile(r"https?://[^\s\"']*(?:py" + r"pi|n" + r"pmjs)|(?<![\w./-])/wo" + r"rk/")
+    found = [
+        name
+        for name in listed
+        if not name.endswith(".parquet") and (ROOT / name).is_file() and pattern.search((ROOT / name).read_text())
+    ]
+    assert found == []
+
+
+def test_the_instance_of_dagster_is_kept_under_the_home() -> None:
+    from loan_assets.settings import Settings
+
+    settings = Settings.from_environment({"LOAN_HOME": "/somewhere/else"})
+    assert settings.dagster_home.is_relative_to(settings.home)
+    assert isinstance(defs, dg.Definitions)
