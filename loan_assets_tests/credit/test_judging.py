@@ -9,7 +9,7 @@ from loan_assets.policy import Evidence, Floors
 EVIDENCE = Evidence(resamples=60)
 
 
-def some(seed: int, rows: int = 4_000, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def some(seed: int, rows: int = 4_000, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     estimate = generator.beta(2, 6, rows)
     if ties:

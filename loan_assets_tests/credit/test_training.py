@@ -78,9 +78,7 @@ def test_the_holdout_is_the_published_split(received: pd.DataFrame) -> None:
     assert set(np.flatnonzero(parts == "holdout")) == set(held)
 
 
-def test_a_book_whose_feature_reads_a_protected_column_cannot_train(
-    training_set: pd.DataFrame, book: LoanBook
-) -> None:
+def test_a_book_whose_feature_reads_a_protected_column_cannot_train(training_set: pd.DataFrame, book: LoanBook) -> None:
     from dataclasses import replace
 
     from loan_assets.books import Feature

@@ -30,7 +30,10 @@ def refusal_of(frame: pd.DataFrame, book: LoanBook, folder: Path) -> str:
 
 
 BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], tuple[str, ...]]] = {
-    "a missing column": (lambda frame: frame.drop(columns="pay_status_3"), ("lacks pay_status_3 (PAY_3)", "30,000 rows")),
+    "a missing column": (
+        lambda frame: frame.drop(columns="pay_status_3"),
+        ("lacks pay_status_3 (PAY_3)", "30,000 rows"),
+    ),
     "a truncated file": (lambda frame: frame.head(29_000), ("29,000 rows", "30,000.00 was published")),
     "no rows": (lambda frame: frame.head(0), ("has no rows",)),
     "a repeated key": (
