@@ -102,6 +102,7 @@ def test_a_backfill_equals_single_runs_byte_for_byte(ran: Home, book: LoanBook, 
         jobs=[dg.define_asset_job("months", ["monthly_statements", "borrower_features"])],
         resources=resources(settings),
     )
+    (tmp_path / "instance").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as instance:
         for month in months_of(book):
             assert defs.resolve_job_def("months").execute_in_process(instance=instance, partition_key=month).success

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "loan-default"
 MODEL_DIGEST = "model_digest"
-# With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds, and keep its chatter out.
+# With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds, and its chatter.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",

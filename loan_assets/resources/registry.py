@@ -51,8 +51,14 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             return RegisteredVersion(version=int(same.version), alias=alias, model_digest=model_digest), False
         _ensure_model(client)
         run_id = run_of(connected(self.tracking_uri, self.artifacts), model_digest)
+        # MLflow 3 keeps a logged model beside its run, not in the run's own artifacts.
+        model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
         created = client.create_model_version(
-            MODEL, source=f"runs:/{run_id}/model", run_id=run_id, tags={MODEL_DIGEST: model_digest, **evidence}
+            MODEL,
+            source=client.get_logged_model(model_id).artifact_location,
+            run_id=run_id,
+            model_id=model_id,
+            tags={MODEL_DIGEST: model_digest, **evidence},
         )
         client.set_model_version_tag(MODEL, str(created.version), GATE, "passed the floors")
         alias = CHALLENGER if CHAMPION in self.aliases() else CHAMPION
