@@ -34,7 +34,7 @@ def print_summary(settings: Settings, seconds: float | None = None) -> None:
     version: RegisteredVersion = store.read("model_version", RegisteredVersion)
     bento: BuiltBento = store.read("loan_bento", BuiltBento)
     champion = ReleaseStore(root=str(settings.releases)).champion()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print()
     console.print(_figures(card))
     console.print(_standing(card, version, bento, champion, seconds))

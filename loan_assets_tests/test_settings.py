@@ -1,0 +1,25 @@
+import re
+from pathlib import Path
+
+from loan_assets.settings import Settings
+from loan_assets_tests.conftest import ROOT
+
+PROFILE = (ROOT / "deploy" / "embedded.env").read_text()
+
+
+def test_the_embedded_profile_says_what_happens_when_nothing_is_set() -> None:
+    values = dict(line.split("=", 1) for line in PROFILE.splitlines() if re.match(r"LOAN_\w+=", line))
+    assert Settings.from_environment(values) == Settings.from_environment({})
+
+
+def test_the_embedded_profile_names_every_variable_that_is_read() -> None:
+    read = set(re.findall(r'"(LOAN_\w+)"', (ROOT / "loan_assets" / "settings.py").read_text()))
+    assert read | {"LOAN_BOOK"} == set(re.findall(r"LOAN_\w+(?==)", PROFILE))
+
+
+def test_everything_follows_the_home() -> None:
+    settings = Settings.from_environment({"LOAN_HOME": "/somewhere/else"})
+    home = Path("/somewhere/else")
+    for place in (settings.store, settings.releases, settings.feast, settings.dagster_home, settings.bentoml_home):
+        assert place.is_relative_to(home)
+    assert settings.mlflow_uri == "sqlite:////somewhere/else/mlflow/mlflow.db"
