@@ -50,7 +50,8 @@ def run_whole_graph(settings: Settings) -> float:
     console.print(f"Running the whole graph on {settings.source!r}; state under {settings.home}\n")
     started = time.monotonic()
     with dg.DagsterInstance.get() as instance:
-        narrator = Narrator(instance, run_id, console)
+        assets = {key.to_python_identifier() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+        narrator = Narrator(instance, run_id, assets, console)
         narrator.start()
         try:
             outcome = job.execute_in_process(
@@ -66,9 +67,9 @@ def run_whole_graph(settings: Settings) -> float:
 class Narrator(threading.Thread):
     """Reads a run's events as they are recorded and prints one line per finished asset."""
 
-    def __init__(self, instance: dg.DagsterInstance, run_id: str, console: Console) -> None:
+    def __init__(self, instance: dg.DagsterInstance, run_id: str, assets: set[str], console: Console) -> None:
         super().__init__(daemon=True)
-        self._instance, self._run_id, self._console = instance, run_id, console
+        self._instance, self._run_id, self._assets, self._console = instance, run_id, assets, console
         self._over = threading.Event()
         self._cursor: str | None = None
 
@@ -97,8 +98,8 @@ class Narrator(threading.Thread):
             check = event.asset_check_evaluation_data
             mark = "[green]✓[/]" if check.passed else "[red]✗[/]"
             self._console.print(f"      {mark} [dim]{check.asset_key.to_user_string()}: {check.check_name}[/]")
-        elif event.step_key is None or _is_check_step(event.step_key):
-            return
+        elif event.step_key not in self._assets:
+            return  # a check's own step; its verdict is told when it is evaluated
         elif event.event_type == dg.DagsterEventType.STEP_SUCCESS:
             seconds = event.step_success_data.duration_ms / 1000
             self._console.print(f"  [green]✓[/] [bold]{event.step_key}[/] [dim]{seconds:.1f} s[/]")
@@ -106,18 +107,12 @@ class Narrator(threading.Thread):
             self._console.print(f"  [red]✗[/] [bold]{event.step_key}[/]")
 
 
-def _is_check_step(step: str) -> bool:
-    """Whether a step is a check's; its verdict is printed when it is evaluated."""
-    from loan_assets.definitions import defs
-
-    return step not in {key.to_python_identifier() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-
-
 def _why(events: Sequence[dg.DagsterEvent]) -> Refusal:
     """The first failure of a run as a paragraph: the asset, the cause, the next step."""
     failed = next(event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE)
     error = failed.step_failure_data.error
-    while error is not None and error.cause is not None:
+    # A refusal is the explanation; what it was raised from is the vendor's own word for it.
+    while error is not None and error.cls_name != Refusal.__name__ and error.cause is not None:
         error = error.cause
     said = error.message.strip() if error is not None else "no cause was recorded"
     kind = error.cls_name if error is not None else ""

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dagster as dg
-
 from loan_assets.definitions import OWNERS, defs
 from loan_assets_tests.conftest import ROOT
 
@@ -91,11 +89,3 @@ def test_no_committed_file_names_a_machine_path_or_registry() -> None:
         if not name.endswith(".parquet") and (ROOT / name).is_file() and pattern.search((ROOT / name).read_text())
     ]
     assert found == []
-
-
-def test_the_instance_of_dagster_is_kept_under_the_home() -> None:
-    from loan_assets.settings import Settings
-
-    settings = Settings.from_environment({"LOAN_HOME": "/somewhere/else"})
-    assert settings.dagster_home.is_relative_to(settings.home)
-    assert isinstance(defs, dg.Definitions)

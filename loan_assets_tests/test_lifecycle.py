@@ -268,6 +268,13 @@ def test_a_broken_delivery_stops_the_run_at_the_book_and_keeps_what_was_there(
     assert digests(ran.settings.store) == before
 
 
+def test_a_directory_for_a_file_stops_the_run_with_our_words_not_the_vendor_s(tmp_path: Path) -> None:
+    done = loan_assets("run", home=tmp_path, LOAN_SOURCE=str(tmp_path))
+    assert done.returncode == 1
+    assert "is a directory, not a file. Point LOAN_SOURCE at" in done.stderr
+    assert "Error" not in done.stderr
+
+
 def test_a_damaged_asset_is_named_by_the_doctor_and_mended_by_running_its_asset(ran: Home, tmp_path: Path) -> None:
     home = tmp_path / "copy"
     shutil.copytree(ran.settings.home, home)

@@ -52,7 +52,7 @@ def training_set(
 
 @dg.asset_check(asset=training_set, blocking=True)
 def protected_attributes_stay_out(training_set: pd.DataFrame) -> dg.AssetCheckResult:
-    """No protected attribute is a column of the training set, and no feature equals one row for row."""
+    """No protected attribute is a column of the training set, and no feature reads one."""
     protected = {column.name for column in BOOK.with_role(Role.PROTECTED)}
     leaked = sorted(protected & set(training_set.columns))
     reading = sorted(feature.name for feature in BOOK.features if protected & set(feature.inputs))
