@@ -41,6 +41,10 @@ def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.Com
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, cwd=home)
 
 
+def in_a_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
 @pytest.fixture(scope="session")
 def book() -> LoanBook:
     return the_book()

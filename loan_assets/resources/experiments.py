@@ -5,6 +5,7 @@ Here: the run's parameters, metrics, pictures and model files. Not here: version
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,10 +27,11 @@ EXPERIMENT = "loan-default"
 MODEL_DIGEST = "model_digest"
 # With MLflow's defaults a dead server costs minutes of silence; these bound the wait to seconds, and its chatter.
 PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "GIT_PYTHON_REFRESH": "quiet",
 }
 # The only types besides scikit-learn's own that a saved boosting model may contain.
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
@@ -136,6 +138,8 @@ def connected(tracking_uri: str, artifacts: str) -> Any:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    # Where no git is installed it would say so at length, three times a run.
+    logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
     try:
