@@ -9,9 +9,10 @@ import pytest
 from loan_assets_tests.conftest import in_a_fresh_process
 
 ASK = """
-import mlflow, time
+import mlflow.store.tracking.rest_store, time
 from loan_assets.refusal import Refusal
 from loan_assets.resources.experiments import connected
+mlflow.MlflowClient("http://127.0.0.1:9")
 started = time.monotonic()
 try:
     connected({uri!r}, {artifacts!r})
