@@ -5,7 +5,6 @@ Here: reading an application and scoring it, with numpy and the standard library
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,9 @@ from loan_assets.books import Column, Kind, LoanBook, Role, book_named, compute_
 from loan_assets.credit.scoring import is_refused
 from loan_assets.refusal import Refusal
 from loan_assets.release import Release, read_release
+
+# Beyond this a double no longer holds every whole number; no column of a book is near it.
+LARGEST = 2.0**53
 
 
 class BadApplication(ValueError):
@@ -59,7 +61,8 @@ class Scorer:
         for row, application in enumerate(applications):
             unknown = sorted(set(application) - known)
             if unknown:
-                raise BadApplication(f"application {row}: {unknown[0]} is not a field of the book")
+                # A name that is not the book's own may be anything, a person's name included: it is counted, not said.
+                raise BadApplication(f"application {row}: {len(unknown)} of its fields are not in the book")
             received = {column.name: _number(column, application, row) for column in needed}
             features[row] = list(compute_features(self.book, received).values())
         estimates = self.release.score(features)
@@ -83,8 +86,8 @@ def _number(column: Column, application: Mapping[str, Any], row: int) -> float:
     value = application[column.name]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadApplication(f"{where} is not a number")
-    if not math.isfinite(value):
-        raise BadApplication(f"{where} is not a finite number")
+    if not abs(value) <= LARGEST:
+        raise BadApplication(f"{where} is not a finite number of a size that can be computed with")
     if column.kind is Kind.INTEGER and value != int(value):
         raise BadApplication(f"{where} is not a whole number")
     if column.levels is not None and value not in column.levels:

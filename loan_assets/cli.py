@@ -26,6 +26,14 @@ app = typer.Typer(
 )
 
 
+def settings_here() -> Settings:
+    """The settings of this process, and of the `.env` in this folder for what the process does not set."""
+    from dotenv import load_dotenv
+
+    load_dotenv(".env")
+    return Settings.from_environment()
+
+
 def explained(command: Callable[P, None]) -> Callable[P, None]:
     """Print a refusal as the paragraph it is, without a traceback, and exit with 1."""
 
@@ -47,7 +55,7 @@ def init() -> None:
     """Prepare LOAN_HOME, and a .env file so that a plain `dagster dev` here sees the same history."""
     from loan_assets.home import prepare, write_dotenv
 
-    settings = prepare(Settings.from_environment())
+    settings = prepare(settings_here())
     write_dotenv(settings)
     typer.echo(f"All state lives under {settings.home}")
 
@@ -58,7 +66,7 @@ def run() -> None:
     """Materialize the whole graph, show progress, and print what came of it. Safe to repeat."""
     from loan_assets.home import prepare
 
-    settings = prepare(Settings.from_environment())
+    settings = prepare(settings_here())
     from loan_assets.running import run_whole_graph
     from loan_assets.summary import print_summary
 
@@ -72,7 +80,7 @@ def summary() -> None:
     """Print the figures of the newest version, its Bento and its decisions."""
     from loan_assets.summary import print_summary
 
-    print_summary(Settings.from_environment())
+    print_summary(settings_here())
 
 
 @app.command()
@@ -81,7 +89,7 @@ def doctor() -> None:
     """Say what is there, what is missing or damaged, and what to do about it. Exit 1 when something is damaged."""
     from loan_assets.doctor import examine, print_findings
 
-    findings = examine(Settings.from_environment())
+    findings = examine(settings_here())
     if not print_findings(findings):
         raise typer.Exit(1)
 
@@ -90,11 +98,13 @@ def doctor() -> None:
 @explained
 def mlflow(port: int = typer.Option(5000, help="Port on 127.0.0.1.")) -> None:
     """Open MLflow's own pages on the runs and versions made here."""
-    settings = Settings.from_environment()
+    settings = settings_here()
     from loan_assets.resources.experiments import connected
 
     connected(settings.mlflow_uri, settings.mlflow_artifacts)
-    python = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", settings.mlflow_uri]
+    # Through the environment, for an argument is seen by everybody on the machine.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.mlflow_uri
+    python = [sys.executable, "-m", "mlflow", "ui"]
     os.execv(sys.executable, [*python, "--host", "127.0.0.1", "--port", str(port)])
 
 

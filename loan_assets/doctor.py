@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from loan_assets.books import the_book
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import AssetStore
+from loan_assets.resources.bento_store import BentoStore, BuiltBento
+from loan_assets.resources.loan_source import LoanSource
+from loan_assets.resources.registry import CHAMPION, Registry
+from loan_assets.resources.release_store import ReleaseStore
+from loan_assets.resources.versioned_store import CURRENT, VersionedStore
 from loan_assets.settings import Settings
 
 SPACE_NEEDED = 1_000_000_000
@@ -43,6 +50,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         ("Feast", _feast),
         ("MLflow", _mlflow),
         ("Release", _release),
+        ("Bento", _bento),
     )
     findings: list[Finding] = []
     for place, look in examinations:
@@ -50,6 +58,10 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
             findings.extend(look(settings))
         except Refusal as refusal:
             findings.append(Finding(place=place, state="broken", found=refusal.cause, next_step=refusal.next_step))
+        except Exception as unforeseen:  # a damaged place raises whatever its reader raises; the others are still told
+            step = f"Move what is damaged out of {settings.home}, or restore it from a backup, then `loan-assets run`."
+            found = f"cannot be examined ({type(unforeseen).__name__})"
+            findings.append(Finding(place=place, state="broken", found=found, next_step=step))
     return tuple(findings)
 
 
@@ -57,9 +69,9 @@ def print_findings(findings: tuple[Finding, ...]) -> bool:
     """Print one line per finding, next steps below; returns whether nothing is broken."""
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
-        console.print(f"{MARKS[finding.state]} [bold]{finding.place:<10}[/] {finding.found}")
+        console.print(f"{MARKS[finding.state]} [bold]{finding.place:<10}[/] {escape(finding.found)}")
         if finding.next_step:
-            console.print(f"             [dim]→ {finding.next_step}[/]")
+            console.print(f"             [dim]→ {escape(finding.next_step)}[/]")
     return all(finding.state != "broken" for finding in findings)
 
 
@@ -97,16 +109,12 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 
 def _source(settings: Settings) -> Iterator[Finding]:
-    from loan_assets.resources.loan_source import LoanSource
-
     _, provenance = LoanSource(location=settings.source).read(the_book())
     found = f"{provenance.location}, {provenance.rows:,} rows, sha256 {provenance.sha256[:12]}"
     yield Finding(place="Loan book", state="well", found=found)
 
 
 def _assets(settings: Settings) -> Iterator[Finding]:
-    from loan_assets.resources.versioned_store import CURRENT, VersionedStore
-
     store = VersionedStore(root=settings.store, keep=POLICY.versions_kept)
     shelves = sorted(str(path.parent.relative_to(settings.store)) for path in settings.store.rglob(CURRENT))
     if not shelves:
@@ -128,25 +136,36 @@ def _feast(settings: Settings) -> Iterator[Finding]:
     places = {"registry": registry, "online store": settings.feast_online}
     for name, place in places.items():
         if "://" in place:
-            yield Finding(place="Feast", state="well", found=f"{name} at another host, not examined")
+            yield Finding(place="Feast", state="missing", found=f"the {name} is at another host and was not examined")
         elif not Path(place).exists():
             step = "Materialize feature_definitions and online_features, or run `loan-assets run`."
             yield Finding(place="Feast", state="missing", found=f"no {name} yet", next_step=step)
-        elif Path(place).stat().st_size == 0:
-            step = f"Remove {place}, then materialize feature_definitions and online_features."
-            yield Finding(place="Feast", state="broken", found=f"{place} is empty", next_step=step)
+        elif not _is_sound_sqlite(Path(place)):
+            step = f"Remove {place}, then run `loan-assets run`: it is made anew from the verified tables."
+            yield Finding(place="Feast", state="broken", found=f"{place} is not a sound database", next_step=step)
         else:
             yield Finding(place="Feast", state="well", found=f"{name}, {Path(place).stat().st_size / 1e6:.0f} MB")
 
 
-def _mlflow(settings: Settings) -> Iterator[Finding]:
-    from loan_assets.resources.registry import CHAMPION, Registry
+def _is_sound_sqlite(path: Path) -> bool:
+    """Whether SQLite can read the file from end to end, and finds a table in it."""
+    import sqlite3
 
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+            (said,) = database.execute("pragma quick_check(1)").fetchone()
+            (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.DatabaseError:
+        return False
+    return bool(said == "ok" and tables)
+
+
+def _mlflow(settings: Settings) -> Iterator[Finding]:
     database = settings.mlflow_uri.removeprefix("sqlite:///")
     if "://" not in database and not Path(database).exists():
         yield Finding(place="MLflow", state="missing", found="no runs yet", next_step="Run `loan-assets run`.")
         return
-    registry = Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts)
+    registry = _registry(settings)
     champion = registry.aliases().get(CHAMPION)
     if champion is None:
         yield Finding(place="MLflow", state="missing", found="no champion", next_step="Run `loan-assets run`.")
@@ -157,13 +176,31 @@ def _mlflow(settings: Settings) -> Iterator[Finding]:
         yield Finding(place="MLflow", state="missing", found=f"version {version} has no evidence", next_step=step)
 
 
-def _release(settings: Settings) -> Iterator[Finding]:
-    from loan_assets.resources.release_store import ReleaseStore
+def _registry(settings: Settings) -> Registry:
+    return Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts)
 
+
+def _bento(settings: Settings) -> Iterator[Finding]:
+    if not (settings.store / "loan_bento").exists():
+        yield Finding(place="Bento", state="missing", found="none built", next_step="Run `loan-assets run`.")
+        return
+    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    bento: BuiltBento = store.read("loan_bento", BuiltBento)
+    BentoStore(home=str(settings.bentoml_home)).verified(bento)
+    yield Finding(place="Bento", state="well", found=f"{bento.tag}, verified")
+
+
+def _release(settings: Settings) -> Iterator[Finding]:
     if not settings.releases.exists():
         yield Finding(place="Release", state="missing", found="none in force", next_step="Run `loan-assets run`.")
         return
     release = ReleaseStore(root=str(settings.releases)).champion_release()
+    champion = _registry(settings).aliases().get(CHAMPION)
+    if champion is not None and champion != release.facts.version:
+        step = f"Materialize model_release of version {champion}, or move the alias back in `make mlflow`."
+        found = f"version {release.facts.version} is in force, but the registry's champion is version {champion}"
+        yield Finding(place="Release", state="broken", found=found, next_step=step)
+        return
     found = f"version {release.facts.version} in force, {release.digest[:12]}, verified"
     if release.facts.book_digest != the_book().digest:
         step = "The features changed since it was trained: run `loan-assets run`."

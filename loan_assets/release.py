@@ -35,6 +35,7 @@ class ReleaseFacts:
     version: int
     book: str
     book_digest: str
+    delivery_digest: str
     dataset_digest: str
     model_digest: str
     features: tuple[str, ...]

@@ -6,19 +6,24 @@ Here: one run of `whole_graph` in this process, recorded in Dagster's history li
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.refusal import Refusal
-from loan_assets.settings import Settings
+from loan_assets.settings import Settings, without_secrets
 
 SHOWN = {
     dg.DagsterEventType.STEP_SUCCESS,
@@ -47,9 +52,10 @@ def run_whole_graph(settings: Settings) -> float:
     job = defs.resolve_job_def("whole_graph")
     run_id = str(uuid.uuid4())
     console = Console(highlight=False)
-    console.print(f"Running the whole graph on {settings.source!r}; state under {settings.home}\n")
+    source, home = escape(without_secrets(settings.source)), escape(str(settings.home))
+    console.print(f"Running the whole graph on {source}; state under {home}\n")
     started = time.monotonic()
-    with dg.DagsterInstance.get() as instance:
+    with only_run_in(settings.home), dg.DagsterInstance.get() as instance:
         assets = {key.to_python_identifier() for key in defs.resolve_asset_graph().get_all_asset_keys()}
         narrator = Narrator(instance, run_id, assets, console)
         narrator.start()
@@ -62,6 +68,23 @@ def run_whole_graph(settings: Settings) -> float:
     if not outcome.success:
         raise _why(outcome.all_events)
     return time.monotonic() - started
+
+
+@contextmanager
+def only_run_in(home: Path) -> Iterator[None]:
+    """Hold the home for one run started from a terminal; runs started by Dagster queue among themselves.
+
+    Raises:
+        Refusal: at once, naming the process, when another run holds it.
+    """
+    holder = home / ".run.holder"
+    try:
+        with FileLock(home / ".run.lock", blocking=False):
+            holder.write_text(f"process {os.getpid()}")
+            yield
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "another process"
+        raise Refusal(f"{home} is in use: {who} is running the graph.", "Wait for it or stop it; run again.") from None
 
 
 class Narrator(threading.Thread):
@@ -109,7 +132,9 @@ class Narrator(threading.Thread):
 
 def _why(events: Sequence[dg.DagsterEvent]) -> Refusal:
     """The first failure of a run as a paragraph: the asset, the cause, the next step."""
-    failed = next(event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE)
+    failed = next((event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE), None)
+    if failed is None:
+        return Refusal("The run ended before any step failed or finished.", "See it in the Dagster UI (`make dev`).")
     error = failed.step_failure_data.error
     # A refusal is the explanation; what it was raised from is the vendor's own word for it.
     while error is not None and error.cls_name != Refusal.__name__ and error.cause is not None:

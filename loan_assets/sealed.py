@@ -33,12 +33,15 @@ def seal(folder: Path) -> str:
     return _digest(files)
 
 
-def verify(folder: Path, *, expected: str | None = None, left_behind: Collection[str] = ()) -> str:
+def verify(
+    folder: Path, *, expected: str | None = None, left_behind: Collection[str] = (), byproducts: Collection[str] = ()
+) -> str:
     """Return the digest of a sealed folder after checking its files against its manifest.
 
     Args:
         folder: a folder that `seal` wrote, here or elsewhere.
         expected: the digest it must have; None accepts whatever the manifest says.
+        byproducts: names of files or folders that do not count, such as the byte code that running the files leaves.
         left_behind: names that a partial copy may lack; if present they are checked like the others.
 
     Raises:
@@ -59,10 +62,8 @@ def verify(folder: Path, *, expected: str | None = None, left_behind: Collection
             raise Refusal(f"{path} is missing.", RESTORE)
         if _sha256(path) != files[name]:
             raise Refusal(f"{path} is corrupt: its bytes do not match the digest it was sealed with.", RESTORE)
-    unlisted = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
-        *files,
-        MANIFEST,
-    }
+    there = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    unlisted = {path.as_posix() for path in there if not set(path.parts) & set(byproducts)} - {*files, MANIFEST}
     if unlisted:
         raise Refusal(f"{folder} holds {min(unlisted)}, which its manifest does not list.", RESTORE)
     return digest

@@ -50,9 +50,10 @@ class Settings:
 
         LOAN_SOURCE: `packaged` (default), `uci`, a CSV, Excel, zip or Parquet path, or any fsspec URL.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
-        a folder under LOAN_HOME.
+        a folder under LOAN_HOME. A variable that is set to nothing counts as not set.
         """
-        variables = os.environ if environment is None else environment
+        given = os.environ if environment is None else environment
+        variables = {name: value for name, value in given.items() if value.strip()}
         home = Path(variables.get("LOAN_HOME", ".loan_assets")).expanduser().resolve()
         return cls(
             home=home,
@@ -63,3 +64,16 @@ class Settings:
             feast_online=variables.get("LOAN_FEAST_ONLINE", str(home / "feast" / "online.db")),
             bentoml_home=home / "bentoml",
         )
+
+
+def without_secrets(location: str) -> str:
+    """A path or URL that may be printed: no user, password, query or fragment, chained URLs included."""
+    return "::".join(_bare(link) for link in location.split("::"))
+
+
+def _bare(link: str) -> str:
+    protocol, separator, rest = link.partition("://")
+    if not separator:
+        return link
+    # Everything up to the last @ may be a password, slashes included.
+    return f"{protocol}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"

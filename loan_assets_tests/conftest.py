@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -34,15 +35,16 @@ class Home:
 
 def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the `loan-assets` command as a person would, against a home."""
-    environment = {**os.environ, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
-    for name in ("DAGSTER_HOME", "BENTOML_HOME", "PYTHONDONTWRITEBYTECODE"):
-        environment.pop(name, None)
+    places = ("LOAN_", "DAGSTER_", "MLFLOW_", "BENTOML_", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(places)}
+    environment = {**inherited, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
     command = [sys.executable, "-m", "loan_assets.cli", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, cwd=home)
 
 
-def in_a_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+def in_a_fresh_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 @pytest.fixture(scope="session")
@@ -62,4 +64,5 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = tmp_path_factory.mktemp("home")
     done = loan_assets("run", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r"/(loan_assets|bento)/\S+\.py:\d+: \w*Warning", done.stderr), done.stderr
     return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=done.stdout)

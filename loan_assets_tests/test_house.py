@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from loan_assets.books import LoanBook, Role
 from loan_assets.definitions import OWNERS, defs
-from loan_assets_tests.conftest import ROOT, in_a_fresh_process
+from loan_assets.resources.release_store import ReleaseStore
+from loan_assets_tests.conftest import ROOT, Home, in_a_fresh_process
 
 GRAPH = defs.resolve_asset_graph()
 SOURCE = {"", ".cfg", ".env", ".lock", ".md", ".py", ".rego", ".toml", ".yaml", ".yml"}
@@ -18,7 +22,9 @@ def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
     assert in_a_fresh_process(code).stdout.strip() == "[]"
 
 
-def test_the_serving_box_scores_without_dagster_mlflow_or_pickle() -> None:
+def test_the_serving_box_scores_without_dagster_mlflow_or_pickle(
+    ran: Home, received: pd.DataFrame, book: LoanBook
+) -> None:
     code = """
 import sys
 for name in ("dagster", "mlflow", "feast", "sklearn", "pandas"):
@@ -27,11 +33,18 @@ import pickle
 def never(*_, **__):
     raise AssertionError("pickle was used")
 pickle.loads = pickle.load = never
-import bento.scorer
-print("light")
+from pathlib import Path
+from bento.scorer import Scorer
+application = {application!r}
+(answer,) = Scorer.open(Path({folder!r})).answer([application])
+print(answer["default_probability"])
 """
-    done = in_a_fresh_process(code)
-    assert done.stdout.strip() == "light", done.stderr
+    champion = ReleaseStore(root=str(ran.settings.releases)).champion()
+    application = received[[column.name for column in book.with_role(Role.FEATURE)]].iloc[0].to_dict()
+    folder = str(ran.settings.releases / champion.path)
+    done = in_a_fresh_process(code.replace("{application!r}", repr(application)).replace("{folder!r}", repr(folder)))
+    scores: pd.DataFrame = ran.read("batch_scores")
+    assert float(done.stdout) == scores["default_probability"][0], done.stderr
 
 
 def test_every_asset_has_group_owner_kinds_description_and_code_version() -> None:

@@ -145,6 +145,38 @@ def test_a_planted_future_changes_nothing(ran: Home, book: LoanBook, tmp_path: P
     assert (door.as_known_at(decisions, book)[features].to_numpy() == -1e6).all()
 
 
+def test_a_kill_between_the_table_and_the_registry_is_mended_at_the_next_join(
+    ran: Home, book: LoanBook, tmp_path: Path
+) -> None:
+    """The table that is read is always the table that was verified."""
+    from loan_assets.resources.asset_store import TABLE, write_table
+
+    door = FeatureStoreDoor(
+        folder=str(tmp_path), registry=f"sqlite:///{tmp_path}/registry.db", online=str(tmp_path / "online.db")
+    )
+    newest: pd.DataFrame = ran.read(f"borrower_features/{months_of(book)[-1]}").head(500)
+    before: pd.DataFrame = ran.read(f"borrower_features/{months_of(book)[-2]}").head(500)
+    decisions = newest[[book.key.name, tables.EVENT_TIME.name]]
+    door.publish(before, book)
+    assert (door.as_of(decisions, book) == before[tables.EVENT_TIME.name]).all()
+    stale = door.as_known_at(decisions, book)
+    door._shelves.write("offline", lambda folder: write_table(newest, folder / TABLE))
+    fresh = door.as_known_at(decisions, book)
+    assert (door.as_of(decisions, book) == newest[tables.EVENT_TIME.name]).all()
+    names = list(book.feature_names)
+    assert fresh[names].to_numpy().tolist() == newest[names].to_numpy().tolist()
+    assert stale[names].to_numpy().tolist() != fresh[names].to_numpy().tolist()
+
+
+def test_two_runs_at_once_are_told_apart(ran: Home) -> None:
+    from loan_assets.running import only_run_in
+
+    with only_run_in(ran.settings.home):
+        refused = loan_assets("run", home=ran.settings.home)
+    assert refused.returncode == 1
+    assert f"process {os.getpid()} is running the graph" in refused.stderr
+
+
 def test_features_of_a_request_are_the_features_of_training(ran: Home, received: pd.DataFrame, book: LoanBook) -> None:
     """The serving box, given each application as received, gives the score of the batch: no difference at all."""
     scores: pd.DataFrame = ran.read("batch_scores")
@@ -216,13 +248,15 @@ def test_a_bad_application_is_told_which_field_and_never_echoed(
     for application, said in (
         (missing, "credit_limit is missing"),
         ({**good, "education": 77_777}, "education is not one of"),
+        ({**good, "bill_amount_1": 10**400}, "bill_amount_1 is not a finite number"),
         ({**good, "bill_amount_1": "77777"}, "bill_amount_1 is not a number"),
-        ({**good, "shoe_size": 77_777}, "shoe_size is not a field"),
+        ({**good, "Jane Roe": 77_777}, "1 of its fields are not in the book"),
     ):
         status, reply = post(endpoint, {"applications": [application]})
         assert status == 400
         assert said in json.dumps(reply)
         assert "77777" not in json.dumps(reply)
+        assert "Jane" not in json.dumps(reply)
 
 
 def test_an_altered_release_is_refused_before_it_is_loaded(ran: Home, tmp_path: Path) -> None:

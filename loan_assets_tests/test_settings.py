@@ -23,3 +23,8 @@ def test_everything_follows_the_home() -> None:
     for place in (settings.store, settings.releases, settings.feast, settings.dagster_home, settings.bentoml_home):
         assert place.is_relative_to(home)
     assert settings.mlflow_uri == "sqlite:////somewhere/else/mlflow/mlflow.db"
+
+
+def test_a_variable_set_to_nothing_is_not_set() -> None:
+    named = re.findall(r"LOAN_\w+(?==)", PROFILE)
+    assert Settings.from_environment(dict.fromkeys(named, "")) == Settings.from_environment({})

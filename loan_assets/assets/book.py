@@ -42,13 +42,13 @@ def raw_loan_book(context: dg.AssetExecutionContext, source: LoanSource) -> pd.D
 
 @dg.asset_check(asset=raw_loan_book, blocking=True)
 def book_matches_its_published_totals(raw_loan_book: pd.DataFrame) -> dg.AssetCheckResult:
-    """The stored book reproduces every total printed with the data: rows, defaults, mean credit limit."""
+    """The stored book reproduces every published figure: rows, defaults, clients of each code, mean of each month."""
     departures = departures_from_published(raw_loan_book, BOOK)
-    found = {
-        f"{total.statistic} of {total.column}": float(getattr(raw_loan_book[total.column], total.statistic)())
-        for total in BOOK.published
-    }
-    return dg.AssetCheckResult(passed=not departures, description="; ".join(departures) or None, metadata=found)
+    return dg.AssetCheckResult(
+        passed=not departures,
+        description="; ".join(departures) or None,
+        metadata={"rows": len(raw_loan_book), "figures_compared": len(BOOK.published)},
+    )
 
 
 @dg.asset(
@@ -126,5 +126,5 @@ def outcomes_settle_after_the_decision(default_outcomes: pd.DataFrame) -> dg.Ass
 def _dictionary(frame: pd.DataFrame) -> str:
     """The shape of the table as a reader meets it: names, kinds and meanings, without any client's row."""
     lines = ["| column | role | meaning |", "|---|---|---|"]
-    lines += [f"| {column.name} | {column.role} | {column.meaning} |" for column in BOOK.received]
+    lines += [f"| {column.name} | {column.role} | {column.meaning} |" for column in tables.received(BOOK)]
     return "\n".join(lines) + f"\n\n{len(frame):,} rows"

@@ -3,12 +3,17 @@
 Here: the one asset that registers. Not here: the floors (`policy`), the judgement (`credit`), MLflow (`resources`).
 """
 
+import hashlib
+
 import dagster as dg
 
+from loan_assets.books import the_book
 from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.training import FittedModel
 from loan_assets.refusal import Refusal
-from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
+from loan_assets.resources.registry import CHAMPION, Candidate, RegisteredVersion, Registry
+
+BOOK = the_book()
 
 
 @dg.asset(kinds={"mlflow"})
@@ -33,7 +38,11 @@ def model_version(
         )
     evidence = {name: f"{value:.6f}" for name, value in metrics_of(scorecard).items()}
     version, is_new = registry.register(
-        default_model.model_digest, {"dataset_digest": default_model.dataset_digest, **evidence}
+        Candidate(
+            identity=_identity(default_model, scorecard),
+            model_digest=default_model.model_digest,
+            evidence={"dataset_digest": default_model.dataset_digest, "book_digest": BOOK.digest, **evidence},
+        )
     )
     context.add_output_metadata(
         {
@@ -60,3 +69,10 @@ def champion_was_judged(registry: Registry, model_version: RegisteredVersion) ->
             "half_registered": list(registry.half_registered()),
         },
     )
+
+
+def _identity(model: FittedModel, scorecard: Scorecard) -> str:
+    """What makes two versions the same: the trees, the data with their split, the book, the threshold, the reasons."""
+    reasons = [f"{feature.name}: {feature.reason}" for feature in BOOK.features]
+    decided_by = (model.model_digest, model.dataset_digest, BOOK.digest, repr(scorecard.threshold), *reasons)
+    return hashlib.sha256("\n".join(decided_by).encode()).hexdigest()

@@ -14,14 +14,14 @@ import pandas as pd
 from loan_assets.books import Role, tables, the_book
 from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.scoring import is_refused
-from loan_assets.credit.training import TRAIN, FittedModel, onnx_probability
+from loan_assets.credit.training import TRAIN, FittedModel, dataset_digest, onnx_probability
 from loan_assets.policy import POLICY
 from loan_assets.release import REFERENCE, ReleaseFacts, write_release
 from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
 from loan_assets.resources.feature_store import FeatureStoreDoor
-from loan_assets.resources.registry import CHAMPION, MODEL, RegisteredVersion
+from loan_assets.resources.registry import CHAMPION, MODEL, RegisteredVersion, Registry
 from loan_assets.resources.release_store import ReleaseStore
 
 BOOK = the_book()
@@ -41,6 +41,7 @@ class PublishedRelease:
 @dg.asset(kinds={"onnx", "numpy"})
 def model_release(
     context: dg.AssetExecutionContext,
+    registry: Registry,
     release_store: ReleaseStore,
     model_version: RegisteredVersion,
     default_model: FittedModel,
@@ -57,6 +58,7 @@ def model_release(
         version=model_version.version,
         book=BOOK.name,
         book_digest=BOOK.digest,
+        delivery_digest=dataset_digest(raw_loan_book),
         dataset_digest=default_model.dataset_digest,
         model_digest=default_model.model_digest,
         features=default_model.features,
@@ -73,7 +75,8 @@ def model_release(
         write_table(reference, folder / REFERENCE)
 
     digest, folder = release_store.publish(model_version.version, fill)
-    is_champion = model_version.alias == CHAMPION
+    # Asked now, not remembered: the alias may have moved since this version was registered.
+    is_champion = registry.aliases().get(CHAMPION) == model_version.version
     if is_champion:
         release_store.crown(model_version.version, digest)
     context.add_output_metadata(
@@ -128,10 +131,10 @@ def loan_bento(
 
 @dg.asset_check(asset=loan_bento, blocking=True)
 def bento_carries_the_release(bento_store: BentoStore, loan_bento: BuiltBento) -> dg.AssetCheckResult:
-    """The release inside the Bento verifies against the digest it was built from, and carries no client's row."""
+    """Every file in the Bento is the one that was packed; its release verifies, and carries no client's row."""
     from loan_assets.release import read_release
 
-    folder = bento_store.folder_of(loan_bento.tag) / "src" / "release"
+    folder = bento_store.verified(loan_bento) / "src" / "release"
     carried = read_release(folder, expected=loan_bento.release_digest, carries_reference=False)
     return dg.AssetCheckResult(
         passed=carried.facts.book_digest == BOOK.digest and not (folder / REFERENCE).exists(),
@@ -161,7 +164,7 @@ def batch_scores(
     scores = pd.DataFrame(
         {
             KEY: known[KEY],
-            "features_as_of": known[tables.EVENT_TIME.name],
+            "features_as_of": feature_store.as_of(decisions, BOOK),
             "default_probability": estimates,
             "decision": np.where(refused, "refuse", "approve"),
             "model_version": release.facts.version,

@@ -21,13 +21,17 @@ from loan_assets.refusal import Refusal
 
 
 class Role(StrEnum):
-    """What a column is for. Protected columns are kept for the fairness audit and never reach a model."""
+    """What a column is for. Protected columns are kept for the fairness audit and never reach a model.
+
+    A fact is what the platform itself says about a row, such as a decision.
+    """
 
     KEY = "key"
     EVENT_TIME = "event_time"
     FEATURE = "feature"
     PROTECTED = "protected"
     LABEL = "label"
+    FACT = "fact"
 
 
 class Kind(StrEnum):
@@ -97,12 +101,20 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedTotal:
-    """A figure printed with the data, against which a delivery is checked: `statistic` is count, sum or mean."""
+    """A figure of the table as it was published, against which a delivery is checked.
+
+    `statistic` is count, sum or mean; `among` narrows it to the rows in which a column has one code.
+    """
 
     statistic: str
     column: str
     value: float
     tolerance: float = 0.0
+    among: tuple[str, int] | None = None
+
+    def __str__(self) -> str:
+        among = f" among {self.among[0]} {self.among[1]}" if self.among else ""
+        return f"{self.statistic} of {self.column}{among}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,15 +190,16 @@ class LoanBook:
 
     @cached_property
     def digest(self) -> str:
-        """12 hex characters that change when a column, a feature or a formula does (comments do not count)."""
+        """12 hex characters that change when a column, a feature or a formula does (words do not count)."""
         facts = hashlib.sha256()
         for column in self.received:
             levels = sorted(column.levels.items()) if column.levels is not None else None
-            facts.update(
-                repr((column.name, column.role, column.kind, column.low, column.high, levels, column.lag)).encode()
-            )
+            where = (column.source, column.measure, column.lag)
+            facts.update(repr((column.name, column.role, column.kind, column.low, column.high, levels, where)).encode())
         for feature in self.features:
             facts.update(repr((feature.name, feature.inputs, feature.direction)).encode())
+        calendar = (self.first_month, self.last_month, self.as_of, self.outcome_after, self.feature_life)
+        facts.update(repr(calendar).encode())
         for module in sorted({feature.function.__module__ for feature in self.features} | {_FORMULAS}):
             facts.update(_code_of(module).encode())
         return facts.hexdigest()[:12]
@@ -197,9 +210,13 @@ _FORMULAS = "loan_assets.books.formulas"
 
 @cache
 def _code_of(module: str) -> str:
-    """The functions of a module as a syntax tree: the same for the same behaviour, whatever the comments."""
+    """The functions of a module as a syntax tree: the same for the same behaviour, whatever the words around it."""
     tree = ast.parse(inspect.getsource(importlib.import_module(module)))
-    return "\n".join(ast.dump(node) for node in tree.body if isinstance(node, ast.FunctionDef))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        if ast.get_docstring(function) is not None:
+            function.body = function.body[1:]
+    return "\n".join(ast.dump(function) for function in functions)
 
 
 def compute_features(book: LoanBook, received: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,5 +247,7 @@ def book_named(name: str) -> LoanBook:
             f"There is no book {name!r}: loan_assets/books/ has no such module.",
             "Set LOAN_BOOK to the name of a module there, or unset it for uci_credit_card.",
         ) from missing
-    book: LoanBook = module.BOOK
+    book = getattr(module, "BOOK", None)
+    if not isinstance(book, LoanBook):
+        raise Refusal(f"loan_assets/books/{name}.py holds no book.", "Set LOAN_BOOK to a module with a BOOK in it.")
     return book

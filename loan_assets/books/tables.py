@@ -7,6 +7,7 @@ nowhere else. Not here: any vendor's schema; each is projected beside the vendor
 from dataclasses import replace
 
 from loan_assets.books import Column, Kind, LoanBook, Role
+from loan_assets.books.calendar import months_of
 
 EVENT_TIME = Column(
     name="event_timestamp",
@@ -23,14 +24,18 @@ CREATED_TIME = Column(
 
 
 def received(book: LoanBook) -> tuple[Column, ...]:
-    """One row a client, as delivered, in the book's words."""
-    return book.received
+    """One row a client, as delivered, in the book's words; a monthly column's meaning names its month."""
+    months = months_of(book)[::-1]
+    return tuple(
+        replace(column, meaning=f"{column.meaning}, {months[column.lag]}") if column.measure else column
+        for column in book.received
+    )
 
 
 def statements(book: LoanBook) -> tuple[Column, ...]:
     """One row a client and month: every monthly measure of that month."""
     measures = {
-        column.measure: replace(column, name=column.measure, measure=None, source=None, meaning=_undated(column))
+        column.measure: replace(column, name=column.measure, measure=None, source=None)
         for column in book.monthly
         if column.measure is not None and column.lag == 0
     }
@@ -72,7 +77,7 @@ def training_set(book: LoanBook) -> tuple[Column, ...]:
     """One row a client: features known on the decision day, the outcome, and the part the row plays."""
     part = Column(
         name="part",
-        role=Role.EVENT_TIME,
+        role=Role.FACT,
         kind=Kind.WORD,
         meaning="`train`, or `holdout` for the frozen fifth that no fit ever sees",
     )
@@ -84,20 +89,15 @@ def scores(book: LoanBook) -> tuple[Column, ...]:
     facts = (
         Column(
             name="default_probability",
-            role=Role.FEATURE,
+            role=Role.FACT,
             kind=Kind.NUMBER,
             meaning="Probability that the next payment is missed",
             low=0,
             high=1,
         ),
-        Column(name="decision", role=Role.FEATURE, kind=Kind.WORD, meaning="`approve` or `refuse` at the threshold"),
-        Column(name="model_version", role=Role.FEATURE, kind=Kind.INTEGER, meaning="Registry version that scored"),
-        Column(name="release_digest", role=Role.FEATURE, kind=Kind.WORD, meaning="Digest of the release that scored"),
+        Column(name="decision", role=Role.FACT, kind=Kind.WORD, meaning="`approve` or `refuse` at the threshold"),
+        Column(name="model_version", role=Role.FACT, kind=Kind.INTEGER, meaning="Registry version that scored"),
+        Column(name="release_digest", role=Role.FACT, kind=Kind.WORD, meaning="Digest of the release that scored"),
     )
     as_of = replace(EVENT_TIME, name="features_as_of", meaning="The instant of the newest statement used, UTC")
     return (book.key, as_of, *facts)
-
-
-def _undated(column: Column) -> str:
-    """A monthly column's meaning without its month: the last two words name it."""
-    return column.meaning.rsplit(" ", 2)[0] + " the month"

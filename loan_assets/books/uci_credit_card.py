@@ -14,7 +14,6 @@ from typing import Any
 from loan_assets.books import AgeBand, Column, Kind, LoanBook, PublishedTotal, Role
 from loan_assets.books.uci_credit_card_features import FEATURES
 
-MONTHS = ("September", "August", "July", "June", "May", "April")
 PAY_STATUS = {-2: "no balance to pay", -1: "paid in full", 0: "paid the minimum, rest revolving"} | {
     months: f"{months} {'month' if months == 1 else 'months'} behind{' or more' if months == 9 else ''}"
     for months in range(1, 10)
@@ -28,7 +27,7 @@ def _monthly(measure: str, kind: Kind, meaning: str, sources: tuple[str, ...], *
             name=f"{measure}_{lag + 1}",
             role=Role.FEATURE,
             kind=kind,
-            meaning=f"{meaning} {MONTHS[lag]} 2005",
+            meaning=meaning,
             source=source,
             measure=measure,
             lag=lag,
@@ -96,14 +95,14 @@ RECEIVED = (
     *_monthly(
         "pay_status",
         Kind.INTEGER,
-        "How the bill before was paid, as known in",
+        "How the bill before was paid, as known at the end of the month",
         ("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5", "PAY_6"),
         levels=PAY_STATUS,
     ),
     *_monthly(
         "bill_amount",
         Kind.NUMBER,
-        "Balance on the statement of",
+        "Balance on the month's statement",
         tuple(f"BILL_AMT{number}" for number in range(1, 7)),
         unit="NT$",
         low=-10_000_000,
@@ -112,7 +111,7 @@ RECEIVED = (
     *_monthly(
         "payment_amount",
         Kind.NUMBER,
-        "Amount paid in",
+        "Amount paid in the month",
         tuple(f"PAY_AMT{number}" for number in range(1, 7)),
         unit="NT$",
         low=0,
@@ -128,6 +127,39 @@ RECEIVED = (
     ),
 )
 
+# The rows, the defaults and the mean limit are printed with the data. The counts of each code and the means of each
+# month catch a source whose codes were swapped, whose months were shifted, whose unit was changed or whose outcomes
+# belong to other clients, all of which leave every single value allowed.
+CODES = {
+    "sex": {1: 11_888, 2: 18_112},
+    "education": {0: 14, 1: 10_585, 2: 14_030, 3: 4_917, 4: 123, 5: 280, 6: 51},
+    "marital_status": {0: 54, 1: 13_659, 2: 15_964, 3: 323},
+}
+MEANS = {
+    "age": (35.49,),
+    "pay_status": (-0.02, -0.13, -0.17, -0.22, -0.27, -0.29),
+    "bill_amount": (51_223.33, 49_179.08, 47_013.15, 43_262.95, 40_311.40, 38_871.76),
+    "payment_amount": (5_663.58, 5_921.16, 5_225.68, 4_826.08, 4_799.39, 5_215.50),
+}
+PUBLISHED = (
+    PublishedTotal(statistic="count", column="client_id", value=30_000),
+    PublishedTotal(statistic="sum", column="defaulted", value=6_636),
+    PublishedTotal(statistic="mean", column="credit_limit", value=167_484.32, tolerance=0.005),
+    PublishedTotal(statistic="mean", column="credit_limit", among=("defaulted", 1), value=130_109.66, tolerance=0.005),
+    *(
+        PublishedTotal(statistic="count", column="client_id", among=(name, code), value=clients)
+        for name, codes in CODES.items()
+        for code, clients in codes.items()
+    ),
+    *(
+        PublishedTotal(
+            statistic="mean", column=f"{name}_{lag}" if len(means) > 1 else name, value=mean, tolerance=0.0051
+        )
+        for name, means in MEANS.items()
+        for lag, mean in enumerate(means, start=1)
+    ),
+)
+
 
 BOOK = LoanBook(
     name="uci_credit_card",
@@ -138,11 +170,7 @@ BOOK = LoanBook(
     currency="NT$",
     received=RECEIVED,
     features=FEATURES,
-    published=(
-        PublishedTotal(statistic="count", column="client_id", value=30_000),
-        PublishedTotal(statistic="sum", column="defaulted", value=6_636),
-        PublishedTotal(statistic="mean", column="credit_limit", value=167_484.32, tolerance=0.005),
-    ),
+    published=PUBLISHED,
     age_bands=(AgeBand(column="age", starts=(18, 25, 35, 45, 60)),),
     first_month=date(2005, 4, 1),
     last_month=date(2005, 9, 1),

@@ -105,11 +105,19 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
     frame = pd.DataFrame(index=pd.RangeIndex(rows))
     unfit: list[Breach] = []
     for column in book.received:
-        numbers = pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce").astype("float64")
+        numbers = pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce")
         empty = int(named[column.name].isna().sum())
         wrong = int(numbers.isna().sum()) - empty
         fractions = int((numbers % 1 != 0).sum()) - int(numbers.isna().sum()) if column.kind is Kind.INTEGER else 0
-        for rule, count in (("is empty", empty), ("is not a number", wrong), ("is not a whole number", fractions)):
+        # Whole numbers that arrive as floating point have been rounded beyond this already.
+        rounded = int((numbers.abs() > EXACT).sum()) if column.kind is Kind.INTEGER and numbers.dtype.kind == "f" else 0
+        rules = {
+            "is empty": empty,
+            "is not a number": wrong,
+            "is not a whole number": fractions,
+            "is too large to be read exactly": rounded,
+        }
+        for rule, count in rules.items():
             if count > 0:
                 unfit.append(Breach(column=column.name, rule=rule, rows=count))
         frame[column.name] = numbers
@@ -133,18 +141,26 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
 
 def departures_from_published(frame: pd.DataFrame, book: LoanBook) -> tuple[str, ...]:
     """The published totals that a delivery does not reproduce, each as a sentence; empty when all agree."""
-    sentences = []
+    found = totals_of(frame, book)
+    return tuple(
+        f"the {name} is {found[name]:,.2f} where {total.value:,.2f} was published"
+        for name, total in ((str(total), total) for total in book.published)
+        if not abs(found[name] - total.value) <= total.tolerance
+    )
+
+
+def totals_of(frame: pd.DataFrame, book: LoanBook) -> dict[str, float]:
+    """Every published figure as a table has it, by the figure's words."""
+    found = {}
     for total in book.published:
-        found = float(getattr(frame[total.column], total.statistic)())
-        if abs(found - total.value) > total.tolerance:
-            sentences.append(
-                f"the {total.statistic} of {total.column} is {found:,.2f} where {total.value:,.2f} was published"
-            )
-    return tuple(sentences)
+        rows = frame if total.among is None else frame[frame[total.among[0]] == total.among[1]]
+        found[str(total)] = float(getattr(rows[total.column], total.statistic)())
+    return found
 
 
 DELIVER = "Nothing was taken over. Deliver a whole, unaltered file, or point LOAN_SOURCE at one, and run again."
 LISTED = 6
+EXACT = 2**53
 
 
 def _listed(sentences: Sequence[str]) -> str:

@@ -64,7 +64,8 @@ def features_as_of(
     Args:
         month: the newest month of the window.
         months: statements by month; only `month` and those before it are read. A month of the window that is not
-            there is missing (NaN) in every feature that needs it.
+            there is missing (NaN) in every feature that reads its amounts; features that count take it as a month in
+            which nothing happened.
         profile: the client profiles.
 
     Returns:

@@ -21,9 +21,11 @@ import dagster as dg
 from loan_assets.books import LoanBook
 from loan_assets.refusal import Refusal
 from loan_assets.release import REFERENCE
-from loan_assets.sealed import MANIFEST, seal
+from loan_assets.sealed import seal, verify
 
 NAME, SERVICE = "loan_default", "bento.service:LoanDefault"
+# What BentoML adds to the files it packs, and what running them leaves.
+BYPRODUCTS = ("bentofile.yaml", "__pycache__")
 # The only rooms of the platform that the box carries; the rest stays behind.
 CARRIED = (
     "__init__.py",
@@ -45,6 +47,7 @@ class BuiltBento:
     tag: str
     bytes: int
     release_digest: str
+    contents: str
 
 
 class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -64,9 +67,10 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             context = Path(place)
             _pack(context, release)
             contents = seal(context)
-            (context / MANIFEST).unlink()
             tag = f"{NAME}:v{version}-{contents[:12]}"
-            if not _has(bentoml, tag):
+            if not self._is_sound(tag, contents):
+                # What a kill or a hand left there would be taken for the Bento itself.
+                shutil.rmtree(Path(self.home) / "bentos" / NAME / tag.split(":")[1], ignore_errors=True)
                 with _in_folder(context):
                     bentoml.bentos.build(
                         SERVICE,
@@ -84,15 +88,36 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                         python={"packages": [f"numpy=={installed('numpy')}"], "lock_packages": False},
                     )
         size = sum(path.stat().st_size for path in self.folder_of(tag).rglob("*") if path.is_file())
-        return BuiltBento(tag=tag, bytes=size, release_digest=digest)
+        return BuiltBento(tag=tag, bytes=size, release_digest=digest, contents=contents)
+
+    def verified(self, bento: BuiltBento) -> Path:
+        """A Bento's folder, after checking every file that was packed against the digest it was built from.
+
+        Raises:
+            Refusal: naming the file that is missing or altered.
+        """
+        folder = self.folder_of(bento.tag)
+        verify(folder / "src", expected=bento.contents, byproducts=BYPRODUCTS)
+        return folder
+
+    def _is_sound(self, tag: str, contents: str) -> bool:
+        try:
+            verify(self.folder_of(tag) / "src", expected=contents, byproducts=BYPRODUCTS)
+        except Refusal:
+            return False
+        return True
 
     def folder_of(self, tag: str) -> Path:
         """Where a Bento's files are.
 
         Raises:
-            Refusal: when this process had opened BentoML on another store before.
+            Refusal: when it is not there, or this process had opened BentoML on another store before.
         """
-        folder = Path(self._bentoml().bentos.get(tag).path)
+        bentoml = self._bentoml()
+        try:
+            folder = Path(bentoml.bentos.get(tag).path)
+        except bentoml.exceptions.BentoMLException:
+            raise Refusal(f"The Bento {tag} is not in {self.home}.", "Materialize loan_bento again.") from None
         if not folder.is_relative_to(self.home):
             raise Refusal(
                 f"BentoML was opened on another store in this process ({folder.parent}).",
@@ -132,14 +157,6 @@ def _home_of(package: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise Refusal(f"The package {package} is not installed.", "Run `make setup`, or install loan_assets again.")
     return Path(found.submodule_search_locations[0])
-
-
-def _has(bentoml: Any, tag: str) -> bool:
-    try:
-        bentoml.bentos.get(tag)
-    except bentoml.exceptions.NotFound:
-        return False
-    return True
 
 
 @contextmanager

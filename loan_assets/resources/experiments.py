@@ -19,6 +19,7 @@ from filelock import FileLock
 from pydantic import PrivateAttr
 
 from loan_assets.refusal import Refusal
+from loan_assets.settings import without_secrets
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -32,6 +33,13 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
+}
+# Where MLflow's own tables hold absolute places.
+PLACES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
 }
 # The only types besides scikit-learn's own that a saved boosting model may contain.
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
@@ -137,22 +145,26 @@ def connected(tracking_uri: str, artifacts: str) -> Any:
         os.environ.setdefault(name, value)
     import mlflow
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     # Where no git is installed it would say so at length, three times a run.
     logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
     try:
-        with _alone(tracking_uri):
+        location = artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
+        with alone(tracking_uri, "schema"):
             client = mlflow.MlflowClient()
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                location = artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
                 client.create_experiment(EXPERIMENT, artifact_location=location)
-    except MlflowException as unreachable:
+            elif experiment.artifact_location != location and Path(artifacts).is_dir():
+                _relocate(tracking_uri, experiment.artifact_location, location)
+    except (MlflowException, SQLAlchemyError) as unreachable:
         raise Refusal(
-            f"MLflow at {tracking_uri} does not answer ({type(unreachable).__name__}).",
+            f"MLflow at {without_secrets(tracking_uri)} does not answer ({type(unreachable).__name__}).",
             "Start it or mend LOAN_MLFLOW_URI, then run again; the champion goes on serving.",
-        ) from unreachable
+        ) from None
     return mlflow
 
 
@@ -182,15 +194,31 @@ def _new_run(mlflow: Any, context: Any) -> str:
     return str(client.create_run(experiment.experiment_id, run_name=context.dagster_run.job_name).info.run_id)
 
 
+def _relocate(tracking_uri: str, before: str, now: str) -> None:
+    """Follow a home that was moved or copied: MLflow writes absolute artifact places into its own tables.
+
+    Only for a SQLite backend whose artifacts are where the settings say they are.
+    """
+    if not tracking_uri.startswith("sqlite:///"):
+        return
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(tracking_uri).begin() as database:
+        for table, columns in PLACES.items():
+            for column in columns:
+                moved = f"update {table} set {column} = replace({column}, :before, :now)"
+                database.execute(sqlalchemy.text(moved), {"before": before, "now": now})
+
+
 @contextmanager
-def _alone(tracking_uri: str) -> Iterator[None]:
-    """A fresh SQLite backend migrates on first use and is not safe for two first users: one at a time."""
+def alone(tracking_uri: str, what: str) -> Iterator[None]:
+    """One process at a time on a SQLite backend: it migrates on first use, and its registry has no transactions."""
     if not tracking_uri.startswith("sqlite:///"):
         yield
         return
     database = Path(tracking_uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(database.with_suffix(".lock")):
+    with FileLock(database.with_suffix(f".{what}.lock")):
         yield
 
 

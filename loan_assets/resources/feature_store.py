@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from filelock import FileLock
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
@@ -58,7 +59,7 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         version = self._shelves.write("offline", lambda folder: write_table(rows, folder / TABLE))
         with self._opened() as store:
-            _apply(store, book, version.folder / TABLE)
+            self._agree(store, book)
         return OfflineTable(digest=version.digest, rows=len(rows))
 
     def as_known_at(self, decisions: pd.DataFrame, book: LoanBook) -> pd.DataFrame:
@@ -72,9 +73,9 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         import numpy as np
 
-        self._offline_table()
         numbered = decisions.assign(**{ROW: np.arange(len(decisions), dtype="int64")})
         with self._opened() as store:
+            self._agree(store, book)
             job = store.get_historical_features(
                 entity_df=numbered,
                 features=store.get_feature_service(SERVICE),
@@ -92,6 +93,25 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         exact: pd.DataFrame = ordered.astype(dict.fromkeys(features, "float32"))
         return exact
 
+    def as_of(self, decisions: pd.DataFrame, book: LoanBook) -> pd.Series[pd.Timestamp]:
+        """The instant of the newest statement known at each decision, UTC, rows in the order given; NaT where none."""
+        import duckdb
+
+        key, event, created = book.key.name, EVENT_TIME.name, CREATED_TIME.name
+        rows = read_table(self._offline_file())[[key, event, created]]
+        query = f"""
+            select max(known.{event}) as newest
+            from (select *, row_number() over () as {ROW} from decisions) as asked
+            left join known on known.{key} = asked.{key} and known.{event} <= asked.{event}
+                and known.{created} <= asked.{event}
+            group by asked.{ROW} order by asked.{ROW}"""
+        with duckdb.connect() as database:
+            database.execute("set timezone = 'UTC'")
+            database.register("decisions", decisions[[key, event]])
+            database.register("known", rows)
+            newest: pd.Series[pd.Timestamp] = database.execute(query).df()["newest"]
+        return newest.astype("datetime64[us, UTC]")
+
     def materialize(self, book: LoanBook) -> tuple[datetime, int]:
         """Load the online store with the newest row of every client, in one full window that ends at the newest event.
 
@@ -100,11 +120,12 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         Returns:
             The instant of the newest event loaded, UTC, and the number of clients.
         """
-        rows = self._offline_table()
+        rows = read_table(self._offline_file())
         newest: datetime = rows[EVENT_TIME.name].max().to_pydatetime()
         start = datetime.combine(book.first_month, time.min, UTC)
         # Feast prints its own progress to standard output, where ours is told.
         with self._opened() as store, redirect_stdout(StringIO()):
+            self._agree(store, book)
             store.materialize(start_date=start, end_date=newest + timedelta(seconds=1), disable_event_timestamp=False)
         return newest, int(rows[book.key.name].nunique())
 
@@ -131,25 +152,42 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         # Two, so that the table before is still there while the registry is being told of the new one.
         return VersionedStore(root=Path(self.folder), keep=2)
 
-    def _offline_table(self) -> pd.DataFrame:
+    def _offline_file(self) -> Path:
         """The verified table that the view reads; Feast itself would not notice a damaged one."""
         version = self._shelves.current("offline")
         if version is None:
             raise Refusal("Feast has no offline table yet.", "Materialize feature_definitions first.")
-        return read_table(version.folder / TABLE)
+        return version.folder / TABLE
+
+    def _agree(self, store: FeatureStore, book: LoanBook) -> None:
+        """Make the registry say what the book says and point at the verified table in force.
+
+        A kill between writing the table and telling the registry, a moved home or a lost registry is mended here.
+        """
+        from feast.errors import FeastObjectNotFoundException
+
+        table = str(self._offline_file())
+        try:
+            view = store.get_feature_view(VIEW)
+            agrees = view.batch_source.path == table and view.tags.get("book_digest") == book.digest
+        except FeastObjectNotFoundException:
+            agrees = False
+        if not agrees:
+            _apply(store, book, Path(table))
 
     @contextmanager
     def _opened(self) -> Iterator[FeatureStore]:
-        """A Feast store over the configured places."""
-        registry = self.registry.removeprefix("sqlite:///")
-        for place in (Path(self.folder), Path(registry).parent, Path(self.online).parent):
+        """A Feast store over the configured places; one process at a time, for SQLite would refuse the second."""
+        files = [Path(place.removeprefix("sqlite:///")) for place in (self.registry, self.online)]
+        local = [path for path, place in zip(files, (self.registry, self.online), strict=True) if _is_file(place)]
+        for place in (Path(self.folder), *(path.parent for path in local)):
             place.mkdir(parents=True, exist_ok=True)
-        if "://" not in registry and Path(registry).exists() and Path(registry).stat().st_size == 0:
+        if files[0] in local and files[0].exists() and files[0].stat().st_size == 0:
             raise Refusal(
-                f"Feast's registry {registry} is empty, which Feast would take for a registry without views.",
-                "Remove that file and materialize feature_definitions again.",
+                f"Feast's registry {files[0]} is empty, which Feast would take for a registry without views.",
+                "Remove that file and run again: it is written anew from the book.",
             )
-        with warnings.catch_warnings():
+        with FileLock(Path(self.folder) / ".lock"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Feast's own deprecations; ours are raised before and after this block
             from feast import FeatureStore, RepoConfig
 
@@ -163,6 +201,10 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
                     entity_key_serialization_version=3,
                 )
             )
+
+
+def _is_file(place: str) -> bool:
+    return place.startswith("sqlite:///") or "://" not in place
 
 
 def _apply(store: FeatureStore, book: LoanBook, table: Path) -> None:

@@ -18,10 +18,12 @@ import dagster as dg
 from loan_assets.books import LoanBook
 from loan_assets.credit.conformance import conform
 from loan_assets.refusal import Refusal
+from loan_assets.settings import without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
 
+EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 POINT = "Point LOAN_SOURCE at a CSV, Excel, zip or Parquet file, an fsspec URL, `uci` or `packaged`, and run again."
 
 
@@ -62,26 +64,26 @@ class LoanSource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.location == "packaged":
             return book.packaged_file, (files("loan_assets.books") / "data" / book.packaged_file).read_bytes()
         location = book.official_archive if self.location == "uci" else self.location
-        shown = _without_secrets(location)
+        shown = without_secrets(location)
         import fsspec
 
         try:
             with fsspec.open(location, "rb") as file:
                 content: bytes = file.read()
-        except (FileNotFoundError, NotADirectoryError) as missing:
-            raise Refusal(f"There is no file at {shown}.", POINT) from missing
-        except IsADirectoryError as directory:
-            raise Refusal(f"{shown} is a directory, not a file.", POINT) from directory
-        except ImportError as driver:
-            protocol = location.split("://")[0]
+        # What a driver says may hold the credentials it was given: only the kind of error goes on.
+        except (FileNotFoundError, NotADirectoryError):
+            raise Refusal(f"There is no file at {shown}, or its host cannot be reached.", POINT) from None
+        except IsADirectoryError:
+            raise Refusal(f"{shown} is a directory, not a file.", POINT) from None
+        except ImportError:
+            protocol = shown.split("://")[0]
+            extra = EXTRAS.get(protocol)
+            install = f"Run pip install 'loan-assets[{extra}]'" if extra else f"Install the fsspec driver of {protocol}"
             raise Refusal(
-                f"Reading {protocol}:// needs a driver that is not installed.",
-                f"Install loan-assets with the extra for it (pip install 'loan-assets[{protocol}]') and run again.",
-            ) from driver
-        except (OSError, ValueError) as unreachable:
-            raise Refusal(f"{shown} cannot be read ({type(unreachable).__name__}).", POINT) from unreachable
-        except Exception as refused:  # each fsspec driver raises its own kinds; all mean that nothing could be fetched
-            raise Refusal(f"{shown} cannot be fetched ({type(refused).__name__}).", POINT) from refused
+                f"Reading {protocol}:// needs a driver that is not installed.", f"{install}, then run again."
+            ) from None
+        except Exception as refused:  # each driver raises its own kinds; all mean that nothing could be fetched
+            raise Refusal(f"{shown} cannot be read ({type(refused).__name__}).", POINT) from None
         if not content:
             raise Refusal(f"{shown} is empty: it has no bytes.", POINT)
         return shown, content
@@ -100,7 +102,7 @@ def _parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.
         if content.startswith(b"PAR1"):
             return "parquet", pd.read_parquet(io.BytesIO(content))
         if content.startswith(b"PK\x03\x04"):
-            return _parse_archive(name, content, headers)
+            return _parse_zip(name, content, headers)
         if content.startswith(b"\xd0\xcf\x11\xe0"):
             return "excel", _below_header(pd.read_excel(io.BytesIO(content), header=None), headers)
         text = content.decode("utf-8-sig")
@@ -116,10 +118,15 @@ def _parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.
         ) from unreadable
 
 
-def _parse_archive(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
-    """The one table inside a zip archive."""
+def _parse_zip(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
+    """The one table inside a zip archive, which a new Excel file is as well."""
+    import pandas as pd
+
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        tables = [member for member in archive.namelist() if member.lower().endswith((".xls", ".csv", ".parquet"))]
+        names = archive.namelist()
+        if "xl/workbook.xml" in names:
+            return "excel", _below_header(pd.read_excel(io.BytesIO(content), header=None), headers)
+        tables = [member for member in names if member.lower().endswith((".xls", ".xlsx", ".csv", ".parquet"))]
         if len(tables) != 1:
             raise Refusal(f"{name} holds {len(tables)} tables where one is expected.", POINT)
         kind, table = _parse(f"{name}/{tables[0]}", archive.read(tables[0]), headers)
@@ -133,12 +140,3 @@ def _below_header(sheet: pd.DataFrame, headers: frozenset[str]) -> pd.DataFrame:
             below = sheet.iloc[row + 1 :].reset_index(drop=True)
             return below.set_axis([str(cell) for cell in sheet.iloc[row]], axis=1)
     return sheet.iloc[1:].set_axis([str(cell) for cell in sheet.iloc[0]], axis=1)
-
-
-def _without_secrets(location: str) -> str:
-    """A location that may be printed: no user, password or query."""
-    if "://" not in location:
-        return location
-    protocol, rest = location.split("://", 1)
-    host, slash, path = rest.partition("/")
-    return f"{protocol}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"

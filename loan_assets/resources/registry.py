@@ -12,11 +12,11 @@ from typing import Any
 
 import dagster as dg
 
-from loan_assets.resources.experiments import MODEL_DIGEST, connected, run_of
+from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, run_of
 
 MODEL = "loan-default"
 CHAMPION, CHALLENGER = "champion", "challenger"
-GATE = "gate"
+GATE, IDENTITY = "gate", "identity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,29 +28,48 @@ class RegisteredVersion:
     model_digest: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A judged model that may be registered. `identity` covers all that a release of it will decide by."""
+
+    identity: str
+    model_digest: str
+    evidence: Mapping[str, str]
+
+
 class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The registered model `loan-default` at `tracking_uri`."""
 
     tracking_uri: str
     artifacts: str
 
-    def register(self, model_digest: str, evidence: Mapping[str, str]) -> tuple[RegisteredVersion, bool]:
-        """Register a logged model with its gate evidence, unless a gated version of the same model is there.
+    def register(self, candidate: Candidate) -> tuple[RegisteredVersion, bool]:
+        """Register a logged model with its gate evidence, unless the very same candidate is registered already.
 
-        The first gated version becomes champion, later ones challenger. The evidence is written before any alias moves,
-        so an alias never points at a version that was not judged.
+        The first version becomes champion, later ones challenger. The evidence is written before any alias moves, so an
+        alias never points at a version that was not judged; what a kill left undone is done by the next call.
 
         Returns:
             The version, and whether it is new.
         """
         client = self._client()
-        same = self._gated_version_of(client, model_digest)
-        if same is not None:
+        with alone(self.tracking_uri, "registry"):
+            version = self._gated_version_of(client, candidate.identity)
+            is_new = version is None
+            if version is None:
+                version = self._create(client, candidate)
             aliases = self.aliases()
-            alias = next((name for name, version in aliases.items() if version == int(same.version)), "")
-            return RegisteredVersion(version=int(same.version), alias=alias, model_digest=model_digest), False
+            newest = max(int(one.version) for one in client.search_model_versions(f"name='{MODEL}'"))
+            if CHAMPION not in aliases:
+                client.set_registered_model_alias(MODEL, CHAMPION, str(version))
+            elif version == newest and version not in aliases.values():
+                client.set_registered_model_alias(MODEL, CHALLENGER, str(version))
+            alias = next((name for name, held in self.aliases().items() if held == version), "")
+        return RegisteredVersion(version=version, alias=alias, model_digest=candidate.model_digest), is_new
+
+    def _create(self, client: Any, candidate: Candidate) -> int:
         _ensure_model(client)
-        run_id = run_of(connected(self.tracking_uri, self.artifacts), model_digest)
+        run_id = run_of(connected(self.tracking_uri, self.artifacts), candidate.model_digest)
         # MLflow 3 keeps a logged model beside its run, not in the run's own artifacts.
         model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
         created = client.create_model_version(
@@ -58,12 +77,10 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             source=client.get_logged_model(model_id).artifact_location,
             run_id=run_id,
             model_id=model_id,
-            tags={MODEL_DIGEST: model_digest, **evidence},
+            tags={MODEL_DIGEST: candidate.model_digest, IDENTITY: candidate.identity, **candidate.evidence},
         )
         client.set_model_version_tag(MODEL, str(created.version), GATE, "passed the floors")
-        alias = CHALLENGER if CHAMPION in self.aliases() else CHAMPION
-        client.set_registered_model_alias(MODEL, alias, str(created.version))
-        return RegisteredVersion(version=int(created.version), alias=alias, model_digest=model_digest), True
+        return int(created.version)
 
     def aliases(self) -> dict[str, int]:
         """Each alias and the version it points at; empty before the first registration."""
@@ -92,10 +109,9 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         return connected(self.tracking_uri, self.artifacts).MlflowClient()
 
     @staticmethod
-    def _gated_version_of(client: Any, model_digest: str) -> Any | None:
-        found = client.search_model_versions(f"name='{MODEL}' and tags.{MODEL_DIGEST}='{model_digest}'")
-        gated = [version for version in found if GATE in version.tags]
-        return min(gated, key=lambda version: int(version.version)) if gated else None
+    def _gated_version_of(client: Any, identity: str) -> int | None:
+        found = client.search_model_versions(f"name='{MODEL}' and tags.{IDENTITY}='{identity}'")
+        return min((int(version.version) for version in found if GATE in version.tags), default=None)
 
 
 def _ensure_model(client: Any) -> None:

@@ -45,6 +45,9 @@ def test_the_digest_ignores_comments_and_notices_rules(book: LoanBook) -> None:
     assert replace(book, features=book.features[1:]).digest != book.digest
     turned = (replace(book.features[0], direction=1), *book.features[1:])
     assert replace(book, features=turned).digest != book.digest
+    first, second, *rest = book.received
+    assert replace(book, received=(replace(first, source="another"), second, *rest)).digest != book.digest
+    assert replace(book, last_month=book.as_of).digest != book.digest
 
 
 def test_every_projection_keeps_the_book_s_names_and_order(book: LoanBook) -> None:
@@ -58,3 +61,8 @@ def test_every_projection_keeps_the_book_s_names_and_order(book: LoanBook) -> No
 def test_an_unknown_book_is_refused_by_name() -> None:
     with pytest.raises(Refusal, match="no book 'nobody_knows'"):
         book_named("nobody_knows")
+
+
+def test_a_module_that_is_no_book_is_refused() -> None:
+    with pytest.raises(Refusal, match="holds no book"):
+        book_named("tables")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
@@ -26,6 +27,21 @@ def test_the_figures_are_scikit_learn_s(ties: bool) -> None:
     assert found.brier.value == pytest.approx(brier_score_loss(label, estimate), abs=1e-12)
     line = LogisticRegression(C=np.inf, tol=1e-10).fit(np.log(estimate / (1 - estimate))[:, None], label)
     assert found.calibration_slope.value == pytest.approx(line.coef_[0, 0], abs=1e-5)
+
+
+def test_the_calibration_error_is_the_mean_gap_of_ten_equal_bins() -> None:
+    label, estimate = some(6, 5_000)
+    bins = np.array_split(np.argsort(estimate), 10)
+    expected = np.mean([abs(label[rows].mean() - estimate[rows].mean()) for rows in bins])
+    assert judge(label, estimate, EVIDENCE).calibration_error.value == pytest.approx(expected, abs=1e-3)
+    spoilt = judge(label, np.clip(estimate + 0.1, 0.01, 0.99), EVIDENCE)
+    assert spoilt.calibration_error.value == pytest.approx(0.1, abs=0.02)
+
+
+def test_ks_is_the_two_sample_statistic() -> None:
+    label, estimate = some(7)
+    expected = ks_2samp(estimate[label == 1], estimate[label == 0]).statistic
+    assert judge(label, estimate, EVIDENCE).ks.value == pytest.approx(expected, abs=1e-12)
 
 
 def test_intervals_hold_their_figure_and_shrink_with_rows() -> None:

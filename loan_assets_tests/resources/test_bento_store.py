@@ -1,0 +1,49 @@
+"""A Bento that a kill or a hand damaged is noticed, whichever file it was, and made again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loan_assets.books import LoanBook
+from loan_assets.refusal import Refusal
+from loan_assets.resources.bento_store import BuiltBento
+from loan_assets.resources.release_store import ReleaseStore
+from loan_assets_tests.conftest import Home, in_a_fresh_process
+
+BUILD = """
+import sys
+from pathlib import Path
+from loan_assets.books import the_book
+from loan_assets.resources.bento_store import BentoStore
+store = BentoStore(home=sys.argv[1])
+built = store.build(Path(sys.argv[2]), sys.argv[3], 1, the_book())
+store.verified(built)
+print(built.tag)
+"""
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "killed before its description was written": lambda bento: (bento / "bento.yaml").unlink(),
+    "code altered": lambda bento: (bento / "src" / "bento" / "scorer.py").write_text("raise SystemExit\n"),
+    "model altered": lambda bento: (bento / "src" / "release" / "trees" / "value.npy").write_bytes(b"no trees"),
+    "a file added": lambda bento: (bento / "src" / "sitecustomize.py").write_text("raise SystemExit\n"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bento_is_refused_and_built_again(damage: str, ran: Home, tmp_path: Path, book: LoanBook) -> None:
+    built: BuiltBento = ran.read("loan_bento", BuiltBento)
+    home = tmp_path / "bentoml"
+    shutil.copytree(ran.settings.bentoml_home, home)
+    folder = home / "bentos" / "loan_default" / built.tag.split(":")[1]
+    DAMAGES[damage](folder)
+    look = f"from loan_assets.resources.bento_store import *\nBentoStore(home={str(home)!r}).verified({built!r})"
+    refused = in_a_fresh_process(look)
+    assert Refusal.__name__ in refused.stderr
+    champion = ReleaseStore(root=str(ran.settings.releases)).champion()
+    arguments = [str(home), str(ran.settings.releases / champion.path), champion.digest]
+    again = in_a_fresh_process(BUILD, *arguments)
+    assert again.stdout.strip() == built.tag, again.stderr
+    assert in_a_fresh_process(look).returncode == 0
