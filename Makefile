@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test dev mlflow lint lock clean
+.PHONY: setup demo test dev serve mlflow lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -32,7 +32,7 @@ $(VENV)/.ready: requirements.lock setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 demo: setup
-	@$(BIN)/loan-assets run
+	@$(BIN)/loan-assets demo
 
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
@@ -40,6 +40,9 @@ test: setup
 
 dev: setup
 	@$(BIN)/loan-assets init && $(BIN)/dagster dev
+
+serve: setup
+	@$(BIN)/loan-assets serve
 
 mlflow: setup
 	@$(BIN)/loan-assets mlflow

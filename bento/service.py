@@ -1,32 +1,81 @@
-"""The BentoML service: one class, one route, around the scorer.
+"""The BentoML service: one class, two routes, around the scorer and its log.
 
-Here: HTTP in BentoML's terms. Not here: what a score is (`scorer`).
+Here: HTTP in BentoML's terms. Not here: what a score is (`scorer`), what is written of it (`prediction_log`).
+
+LOAN_ONLINE names the folder of the online table, LOAN_PREDICTIONS that of the log (default `predictions` in the working
+directory), LOAN_REHEARSED_DAY a day under which a rehearsal is logged.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import bentoml
-from bentoml.exceptions import InvalidArgument
+from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound, ServiceUnavailable
 
-from bento.scorer import BadApplication, Scorer
+from bento.prediction_log import CannotRecord, PredictionLog, clock
+from bento.scorer import Asked, BadRequest, NobodyKnown, Scorer
+from loan_assets.online_table import OnlineStore
+from loan_assets.refusal import Refusal
 
 RELEASE = Path(__file__).resolve().parents[1] / "release"
 
 
 @bentoml.service(name="loan_default", traffic={"timeout": 10})
 class LoanDefault:
-    """Scores loan applications with the release packed beside this file."""
+    """Scores applications and clients with the release packed beside this file; every answer is on record."""
 
     def __init__(self) -> None:
         self.scorer = Scorer.open(RELEASE)
+        self.online = OnlineStore(Path(os.environ.get("LOAN_ONLINE", "online")))
+        self.log = PredictionLog(Path(os.environ.get("LOAN_PREDICTIONS", "predictions")))
+        self.now = clock(os.environ.get("LOAN_REHEARSED_DAY"))
 
+    # What a request carries is read by the scorer: a typed argument would have its values printed when it does not fit.
     @bentoml.api(route="/score")  # type: ignore[untyped-decorator]
-    def score(self, applications: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def score(self, applications: Any = None) -> list[dict[str, Any]]:
         """Probability of default, decision and model version for each application, in the order received."""
-        try:
-            return self.scorer.answer(applications)
-        except BadApplication as bad:
-            raise InvalidArgument(str(bad)) from bad
+        with _told():
+            return self._answer(self.scorer.read_applications(applications))
+
+    @bentoml.api(route="/score_clients")  # type: ignore[untyped-decorator]
+    def score_clients(self, client_ids: Any = None) -> list[dict[str, Any]]:
+        """The same for clients of the bank, from their newest features in the online table."""
+        with _told():
+            return self._answer(self.scorer.read_clients(client_ids, self.online.table()))
+
+    def _answer(self, asked: Asked) -> list[dict[str, Any]]:
+        records = self.scorer.answer(asked, self.now)
+        self.log.append(records)
+        return [
+            {
+                "prediction_id": record.prediction_id,
+                "default_probability": record.default_probability,
+                "decision": record.decision,
+                "model_version": record.model_version,
+                "release_digest": record.release_digest,
+            }
+            for record in records
+        ]
+
+
+# Our own errors as the status that says whose turn it is: the caller's, or the engineer's on call.
+STATUS: dict[type[Exception], type[BentoMLException]] = {
+    NobodyKnown: NotFound,
+    BadRequest: InvalidArgument,
+    CannotRecord: ServiceUnavailable,
+    Refusal: ServiceUnavailable,
+}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except tuple(STATUS) as error:
+        status = next(theirs for ours, theirs in STATUS.items() if isinstance(error, ours))
+        raise status(str(error)) from None

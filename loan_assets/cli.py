@@ -76,6 +76,56 @@ def run() -> None:
 
 @app.command()
 @explained
+def demo() -> None:
+    """Run the whole graph, serve the champion, send it 1,500 applications, watch the day, and print what came of it."""
+    from loan_assets.home import prepare
+
+    settings = prepare(settings_here())
+    from loan_assets.rehearsal import days_up_to_today, rehearse
+    from loan_assets.running import run_whole_graph
+    from loan_assets.summary import print_summary
+
+    took = run_whole_graph(settings)
+    typer.echo("\nServing the champion for today's applications")
+    rehearse(settings, "quiet", days_up_to_today(1))
+    print_summary(settings, took)
+
+
+@app.command()
+@explained
+def serve(
+    port: int = typer.Option(8080, help="Port on 127.0.0.1."), workers: int = typer.Option(2, help="Worker processes.")
+) -> None:
+    """Serve the champion's Bento: POST /score and /score_clients; /livez, /readyz and /metrics beside them."""
+    from loan_assets.home import prepare
+
+    settings = prepare(settings_here())
+    from loan_assets.endpoint import serve_command
+
+    command, environment = serve_command(settings, port, workers)
+    os.chdir(settings.home)
+    os.execve(command[0], command, environment)
+
+
+@app.command()
+@explained
+def simulate(
+    scenario: str = typer.Argument("sudden-shift", help="quiet or sudden-shift."),
+    days: int = typer.Option(3, min=1, max=60, help="How many days, up to today."),
+) -> None:
+    """Live through some days at the endpoint; with `make dev` open, three bad ones start a retraining."""
+    from loan_assets.home import prepare
+
+    settings = prepare(settings_here())
+    from loan_assets.rehearsal import days_up_to_today, rehearse
+    from loan_assets.summary import print_vigilance
+
+    reports = rehearse(settings, scenario, days_up_to_today(days))
+    print_vigilance(reports)
+
+
+@app.command()
+@explained
 def summary() -> None:
     """Print the figures of the newest version, its Bento and its decisions."""
     from loan_assets.summary import print_summary

@@ -8,7 +8,8 @@ from types import ModuleType
 
 import dagster as dg
 
-from loan_assets.assets import book, features, model, registry, serving
+from loan_assets import sensors
+from loan_assets.assets import book, features, model, monitoring, registry, serving
 from loan_assets.books import tables, the_book
 from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
@@ -17,18 +18,21 @@ from loan_assets.resources.catalog import column_schema
 from loan_assets.resources.experiments import Experiments
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.loan_source import LoanSource
+from loan_assets.resources.online_store import OnlineTables
+from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.registry import Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 
 BOOK = the_book()
-GALLERY = (book, features, model, registry, serving)
+GALLERY = (book, features, model, registry, serving, monitoring)
 OWNERS = {
     "book": "team:lending-data",
     "features": "team:lending-data",
     "model": "team:credit-risk",
     "registry": "team:model-risk",
     "serving": "team:decisioning",
+    "monitoring": "team:model-risk",
 }
 TABLES = {
     "raw_loan_book": tables.received,
@@ -38,6 +42,7 @@ TABLES = {
     "borrower_features": tables.borrower_features,
     "training_set": tables.training_set,
     "batch_scores": tables.scores,
+    "prediction_log": tables.predictions,
 }
 
 
@@ -65,6 +70,8 @@ def resources(settings: Settings) -> dict[str, object]:
         "feature_store": FeatureStoreDoor(
             folder=str(settings.feast), registry=settings.feast_registry, online=settings.feast_online
         ),
+        "online_tables": OnlineTables(root=str(settings.online)),
+        "predictions": PredictionLogs(folder=str(settings.predictions)),
         "experiments": Experiments(**tracking),
         "registry": Registry(**tracking),
         "release_store": ReleaseStore(root=str(settings.releases)),
@@ -74,7 +81,7 @@ def resources(settings: Settings) -> dict[str, object]:
 
 whole_graph = dg.define_asset_job(
     "whole_graph",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - sensors.monitoring,
     executor_def=dg.in_process_executor,
     description="Everything, from the delivery to the Bento and every client's score.",
 )
@@ -82,7 +89,9 @@ whole_graph = dg.define_asset_job(
 defs = dg.Definitions(
     assets=dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)]),
     asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
-    jobs=[whole_graph],
+    jobs=[whole_graph, sensors.retrain, sensors.daily_watch],
+    sensors=[sensors.retrain_on_drift],
+    schedules=[sensors.nightly_watch],
     executor=dg.in_process_executor,
     resources=resources(Settings.from_environment()),
 )

@@ -23,7 +23,8 @@ from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.registry import CHAMPION, Registry
 from loan_assets.resources.release_store import ReleaseStore
-from loan_assets.resources.versioned_store import CURRENT, VersionedStore
+from loan_assets.resources.versioned_store import VersionedStore
+from loan_assets.sealed import CURRENT
 from loan_assets.settings import Settings
 
 SPACE_NEEDED = 1_000_000_000

@@ -66,7 +66,7 @@ def run_whole_graph(settings: Settings) -> float:
         finally:
             narrator.finish()
     if not outcome.success:
-        raise _why(outcome.all_events)
+        raise why_it_failed(outcome.all_events)
     return time.monotonic() - started
 
 
@@ -130,7 +130,7 @@ class Narrator(threading.Thread):
             self._console.print(f"  [red]✗[/] [bold]{event.step_key}[/]")
 
 
-def _why(events: Sequence[dg.DagsterEvent]) -> Refusal:
+def why_it_failed(events: Sequence[dg.DagsterEvent]) -> Refusal:
     """The first failure of a run as a paragraph: the asset, the cause, the next step."""
     failed = next((event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE), None)
     if failed is None:

@@ -1,7 +1,7 @@
 """A sealed folder: plain files and one manifest of their SHA-256 digests, so that any change is seen before use.
 
-Here: how a folder is sealed, named by its content and verified. Not here: where folders rest (`resources`) or what is
-in them. Standard library only: the serving box verifies with the same lines that sealed.
+Here: how a folder is sealed, named by its content, pointed at and verified. Not here: where folders rest
+(`resources`) or what is in them. Standard library only: the serving box verifies with the same lines that sealed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loan_assets.refusal import Refusal
 
-MANIFEST = "manifest.json"
+MANIFEST, CURRENT = "manifest.json", "CURRENT"
 
 
 def seal(folder: Path) -> str:
@@ -67,6 +67,30 @@ def verify(
     if unlisted:
         raise Refusal(f"{folder} holds {min(unlisted)}, which its manifest does not list.", RESTORE)
     return digest
+
+
+def pointed_at(place: Path) -> str | None:
+    """The digest that a shelf's CURRENT names; None when nothing was ever put in force there."""
+    try:
+        return (place / CURRENT).read_text().strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as unreadable:
+        raise Refusal(f"{place / CURRENT} is unreadable.", RESTORE) from unreadable
+
+
+def in_force(place: Path) -> tuple[str, Path]:
+    """The digest and the folder of the version in force on a shelf, verified file by file.
+
+    Raises:
+        Refusal: when there is none, or a file of it was altered, cut short or removed.
+    """
+    digest = pointed_at(place)
+    if digest is None:
+        raise Refusal(f"Nothing is in force at {place}.", "Run `loan-assets run` to make it.")
+    folder = place / digest[:16]
+    verify(folder, expected=digest)
+    return digest, folder
 
 
 def sync(path: Path) -> None:

@@ -40,6 +40,16 @@ class Settings:
         return self.home / "feast"
 
     @property
+    def online(self) -> Path:
+        """The online table that the endpoint reads by client number."""
+        return self.home / "online"
+
+    @property
+    def predictions(self) -> Path:
+        """The log of every answer, a folder a day."""
+        return self.home / "predictions"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's run and event history."""
         return self.home / "dagster"

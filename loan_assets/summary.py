@@ -5,9 +5,13 @@ Here: reading the stored facts and laying them out. Not here: computing any of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
+from loan_assets.credit.drift import DriftReport
 from loan_assets.credit.scorecards import Scorecard
 from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
@@ -19,7 +23,9 @@ from loan_assets.settings import Settings
 NEXT = (
     ("make dev", "the graph, its lineage and its pictures at http://127.0.0.1:3000"),
     ("make mlflow", "the tracked runs and versions at http://127.0.0.1:5000"),
+    ("make serve", "the champion at http://127.0.0.1:8080 (POST /score, /score_clients)"),
     ("loan-assets doctor", "what is there, what is missing, what to do"),
+    ("loan-assets simulate sudden-shift", "three bad days; with make dev open, watch them start a retraining"),
 )
 
 
@@ -37,10 +43,21 @@ def print_summary(settings: Settings, seconds: float | None = None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     console.print(_figures(card))
-    console.print(_standing(card, version, bento, champion, seconds))
+    console.print(_standing(card, version, bento, champion, _newest_drift(store), seconds))
     console.print("\n[bold]Next[/]")
     for command, what in NEXT:
-        console.print(f"  {command:<20} [dim]{what}[/]")
+        console.print(f"  {command:<34} [dim]{what}[/]")
+
+
+def print_vigilance(reports: Sequence[DriftReport]) -> None:
+    """Print what the days ask for, and where to watch it."""
+    limit = POLICY.vigilance
+    bad = sum(report.score is not None and report.score > limit.retrain_above for report in reports)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"\n{bad} of {len(reports)} days over {limit.retrain_above}.")
+    if bad >= limit.consecutive:
+        console.print("With `make dev` running, the sensor retrain_on_drift asks for one retraining within a minute:")
+        console.print("  http://127.0.0.1:3000/runs  [dim](tagged with its cause)[/]")
 
 
 def _figures(card: Scorecard) -> Table:
@@ -61,8 +78,18 @@ def _figures(card: Scorecard) -> Table:
     return table
 
 
+def _newest_drift(store: AssetStore) -> DriftReport | None:
+    days = sorted(path.name for path in (Path(store.root) / "drift_report").glob("*-*-*"))
+    return store.read(f"drift_report/{days[-1]}", DriftReport) if days else None
+
+
 def _standing(
-    card: Scorecard, version: RegisteredVersion, bento: BuiltBento, champion: Champion, seconds: float | None
+    card: Scorecard,
+    version: RegisteredVersion,
+    bento: BuiltBento,
+    champion: Champion,
+    drift: DriftReport | None,
+    seconds: float | None,
 ) -> Table:
     alike = ", ".join(f"{name} {ratio:.3f}" for name, ratio in card.approval_ratios.items())
     rows = {
@@ -72,6 +99,9 @@ def _standing(
         "In force": f"version {champion.version}, release {champion.digest[:12]}",
         "Bento": f"{bento.tag} ({bento.bytes / 1024:,.0f} kB)",
     }
+    if drift is not None:
+        score = "no score" if drift.score is None else f"{drift.score:.2f}, limit {POLICY.vigilance.retrain_above}"
+        rows["Drift"] = f"{drift.day}: {drift.verdict} ({score}; {drift.rows:,} applications)"
     if seconds is not None:
         rows["Took"] = f"{seconds:.0f} seconds"
     table = Table(show_header=False, box=None, pad_edge=False)

@@ -34,10 +34,12 @@ def never(*_, **__):
     raise AssertionError("pickle was used")
 pickle.loads = pickle.load = never
 from pathlib import Path
+from bento.prediction_log import clock
 from bento.scorer import Scorer
 application = {application!r}
-(answer,) = Scorer.open(Path({folder!r})).answer([application])
-print(answer["default_probability"])
+scorer = Scorer.open(Path({folder!r}))
+(answer,) = scorer.answer(scorer.read_applications([application]), clock())
+print(answer.default_probability)
 """
     champion = ReleaseStore(root=str(ran.settings.releases)).champion()
     application = received[[column.name for column in book.with_role(Role.FEATURE)]].iloc[0].to_dict()

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bento.scorer import Scorer
+from bento.prediction_log import clock
+from bento.scorer import MOST_ROWS, Scorer
 from loan_assets.books import LoanBook, Role, tables
 from loan_assets.books.calendar import months_of
 from loan_assets.credit.scorecards import Scorecard
@@ -184,9 +185,13 @@ def test_features_of_a_request_are_the_features_of_training(ran: Home, received:
     scorer = Scorer.open(ran.settings.releases / champion.path)
     columns = [column.name for column in book.with_role(Role.FEATURE)]
     applications: list[dict[str, Any]] = received[columns].to_dict("records")  # type: ignore[assignment]
-    answers = scorer.answer(applications)
-    assert [answer["default_probability"] for answer in answers] == scores["default_probability"].tolist()
-    assert [answer["decision"] for answer in answers] == scores["decision"].tolist()
+    answers = [
+        answer
+        for start in range(0, len(applications), MOST_ROWS)
+        for answer in scorer.answer(scorer.read_applications(applications[start : start + MOST_ROWS]), clock())
+    ]
+    assert [answer.default_probability for answer in answers] == scores["default_probability"].tolist()
+    assert [answer.decision for answer in answers] == scores["decision"].tolist()
 
 
 @pytest.fixture(scope="module")

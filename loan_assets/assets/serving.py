@@ -21,6 +21,7 @@ from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
 from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.online_store import OnlineTables
 from loan_assets.resources.registry import CHAMPION, MODEL, RegisteredVersion, Registry
 from loan_assets.resources.release_store import ReleaseStore
 
@@ -151,13 +152,15 @@ def batch_scores(
     context: dg.AssetExecutionContext,
     release_store: ReleaseStore,
     feature_store: FeatureStoreDoor,
+    online_tables: OnlineTables,
     default_outcomes: pd.DataFrame,
 ) -> pd.DataFrame:
     """Every client scored by the champion's release, with the decision, the version and the date of the features."""
     from loan_assets.credit.pictures import histogram
 
     release = release_store.champion_release()
-    decisions = default_outcomes[[KEY, tables.EVENT_TIME.name]]
+    newest = pd.Timestamp(online_tables.table().facts.features_as_of).as_unit("us")
+    decisions = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
     known = feature_store.as_known_at(decisions, BOOK)
     estimates = release.score(known[list(release.facts.features)].to_numpy("float32"))
     refused = is_refused(estimates, release.facts.threshold)

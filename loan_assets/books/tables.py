@@ -84,6 +84,24 @@ def training_set(book: LoanBook) -> tuple[Column, ...]:
     return (book.key, EVENT_TIME, part, book.label, *feature_values(book))
 
 
+def predictions(book: LoanBook) -> tuple[Column, ...]:
+    """One row an answer of the endpoint: what it was, and the columns received with it.
+
+    Received columns are missing where the answer was by client number, protected ones also where they were not sent.
+    """
+    _, _, probability, decision, version, release = scores(book)
+    asked = (
+        Column(name="prediction_id", role=Role.KEY, kind=Kind.WORD, meaning="The answer's own number"),
+        replace(EVENT_TIME, name="answered_at", meaning="The instant of the answer, UTC"),
+        Column(name="asked_by", role=Role.FACT, kind=Kind.WORD, meaning="`application` or `client`"),
+        replace(book.key, role=Role.FACT, kind=Kind.NUMBER, nullable=True),
+    )
+    received = tuple(
+        replace(column, kind=Kind.NUMBER, nullable=True) for column in book.with_role(Role.FEATURE, Role.PROTECTED)
+    )
+    return (*asked, probability, decision, version, release, *received)
+
+
 def scores(book: LoanBook) -> tuple[Column, ...]:
     """One row a client: the champion's probability of default and what follows from it."""
     facts = (

@@ -73,6 +73,18 @@ def importance(weights: Mapping[str, float]) -> bytes:
     return _png(figure)
 
 
+def distances(moved: Mapping[str, float], limit: float) -> bytes:
+    """How far each column has moved, farthest first, with the limit marked."""
+    figure, (plot,) = _canvas(1, height=0.24 * len(moved) + 1)
+    ordered = sorted(moved.items(), key=lambda item: item[1])
+    colours = [WARM if distance >= limit else ACCENT for _, distance in ordered]
+    plot.barh([name for name, _ in ordered], [distance for _, distance in ordered], color=colours)
+    plot.axvline(limit, color=INK, linewidth=1)
+    over = sum(distance >= limit for distance in moved.values())
+    plot.set(title=f"Distance from the training data: {over} of {len(moved)} columns over {limit:g}")
+    return _png(figure)
+
+
 def histogram(values: Numbers, title: str, label: str, mark: float | None = None) -> bytes:
     """How a number is spread, with an optional mark."""
     figure, (plot,) = _canvas(1)

@@ -122,7 +122,7 @@ def _importance(
     from sklearn.metrics import roc_auc_score
 
     generator = np.random.default_rng(policy.evidence.seed)
-    rows = generator.choice(len(label), min(len(label), 6000), replace=False)
+    rows = generator.choice(len(label), min(len(label), policy.evidence.importance_rows), replace=False)
     sample, outcome = inputs[rows].astype("float32"), label[rows]
     whole = roc_auc_score(outcome, trees.log_odds(sample))
     lost = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import dagster as dg
 
@@ -66,7 +66,8 @@ class AssetStore(dg.ConfigurableIOManager):
         name = context.asset_key.to_python_identifier()
         wanted = context.dagster_type.typing_type
         if context.has_asset_partitions:
-            return {key: self.read(f"{name}/{key}", wanted) for key in context.asset_partition_keys}
+            each = (get_args(wanted) or (str, object))[1]  # dict[str, what one partition is]
+            return {key: self.read(f"{name}/{key}", each) for key in context.asset_partition_keys}
         return self.read(name, wanted)
 
     def read(self, shelf: str, wanted: type) -> Any:
@@ -78,15 +79,13 @@ class AssetStore(dg.ConfigurableIOManager):
 
     def _write_partitions(self, context: dg.OutputContext, name: str, obj: object) -> None:
         if not isinstance(obj, dict) or sorted(obj) != sorted(context.asset_partition_keys):
-            raise TypeError(f"{name} must return one table for each of {list(context.asset_partition_keys)}")
+            raise TypeError(f"{name} must return one value for each of {list(context.asset_partition_keys)}")
         written: dict[str | None, Version] = {}
         for key, table in obj.items():
             written[key] = self.store.write(f"{name}/{key}", partial(_save, table))
-            context.step_context.add_asset_metadata(
-                {"digest": written[key].digest, "dagster/row_count": len(table)},
-                asset_key=context.asset_key,
-                partition_key=key,
-            )
+            rows = {"dagster/row_count": len(table)} if _is_table(table) else {}
+            facts = {"digest": written[key].digest, "path": dg.MetadataValue.path(str(written[key].folder)), **rows}
+            context.step_context.add_asset_metadata(facts, asset_key=context.asset_key, partition_key=key)
         _record(context, written, None)
 
 

@@ -34,6 +34,8 @@ CARRIED = (
     "sealed.py",
     "policy.py",
     "release.py",
+    "online_table.py",
+    "prediction_record.py",
     "books",
     "credit/__init__.py",
     "credit/scoring.py",
@@ -99,6 +101,29 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         folder = self.folder_of(bento.tag)
         verify(folder / "src", expected=bento.contents, byproducts=BYPRODUCTS)
         return folder
+
+    def tag_of(self, version: int, release_digest: str) -> str:
+        """The newest Bento that carries a release, verified.
+
+        Raises:
+            Refusal: when there is none, or it is damaged.
+        """
+        bentoml = self._bentoml()
+        label = release_digest[:12]
+        carrying = [
+            bento
+            for bento in bentoml.bentos.list(NAME)
+            if bento.info.labels.get("release_digest") == label and Path(bento.path).is_relative_to(Path(self.home))
+        ]
+        if not carrying:
+            raise Refusal(
+                f"No Bento in {self.home} carries version {version}, release {label}.", "Materialize loan_bento."
+            )
+        newest = max(carrying, key=lambda bento: bento.info.creation_time)
+        contents = verify(Path(newest.path) / "src", byproducts=BYPRODUCTS)
+        if not str(newest.tag).endswith(contents[:12]):
+            raise Refusal(f"The Bento {newest.tag} is not what its name says.", "Materialize loan_bento again.")
+        return str(newest.tag)
 
     def _is_sound(self, tag: str, contents: str) -> bool:
         try:

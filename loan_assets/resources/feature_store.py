@@ -112,13 +112,13 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
             newest: pd.Series[pd.Timestamp] = database.execute(query).df()["newest"]
         return newest.astype("datetime64[us, UTC]")
 
-    def materialize(self, book: LoanBook) -> tuple[datetime, int]:
+    def materialize(self, book: LoanBook) -> pd.DataFrame:
         """Load the online store with the newest row of every client, in one full window that ends at the newest event.
 
         One window and one writer, because a later load of an older window would overwrite newer values.
 
         Returns:
-            The instant of the newest event loaded, UTC, and the number of clients.
+            The rows that the online store should now answer, one a client: key, timestamps and features.
         """
         rows = read_table(self._offline_file())
         newest: datetime = rows[EVENT_TIME.name].max().to_pydatetime()
@@ -127,7 +127,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._opened() as store, redirect_stdout(StringIO()):
             self._agree(store, book)
             store.materialize(start_date=start, end_date=newest + timedelta(seconds=1), disable_event_timestamp=False)
-        return newest, int(rows[book.key.name].nunique())
+        known = rows.sort_values([EVENT_TIME.name, CREATED_TIME.name], kind="stable")
+        return known.drop_duplicates(book.key.name, keep="last").sort_values(book.key.name, ignore_index=True)
 
     def read_online(self, clients: Sequence[int], book: LoanBook) -> pd.DataFrame:
         """What the online store answers for these clients: the key and one float32 column per feature, same order."""

@@ -22,9 +22,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from loan_assets.refusal import Refusal
-from loan_assets.sealed import seal, sync, verify
+from loan_assets.sealed import CURRENT, in_force, pointed_at, seal, sync, verify
 
-CURRENT = "CURRENT"
 DRAFT = ".draft-"
 LOCK_SECONDS = 60.0
 
@@ -78,12 +77,9 @@ class VersionedStore:
             Refusal: naming the file, when the version in force was altered, cut short or removed.
         """
         place = self.root / shelf
-        try:
-            digest = (place / CURRENT).read_text().strip()
-        except FileNotFoundError:
+        if pointed_at(place) is None:
             return None
-        folder = place / digest[:16]
-        verify(folder, expected=digest)
+        digest, folder = in_force(place)
         return Version(shelf=shelf, digest=digest, folder=folder)
 
     def versions(self, shelf: str) -> tuple[Path, ...]:

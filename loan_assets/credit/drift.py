@@ -1,0 +1,199 @@
+"""Whether a day's applicants still look like those the champion learned from.
+
+Here: which rows and columns are compared, Evidently's verdict on them, and the same distances in plain numpy. Not here:
+what follows from drift (`vigilance`) or where days are read (`resources.prediction_logs`).
+
+Numbers are compared by the Wasserstein distance in standard deviations of the reference, codes by the Jensen-Shannon
+distance (base 2): both are distances, so that a larger day does not make a smaller difference look graver.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loan_assets.books import Column, LoanBook, Role
+from loan_assets.policy import Vigilance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STEADY, DRIFTED, TOO_FEW, UNFIT = "steady", "drifted", "not enough data", "quality failure"
+FACTS, PAGE = "drift.json", "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnDrift:
+    """How far one column has moved: its distance, and whether that is over the policy's threshold."""
+
+    column: str
+    distance: float
+    has_drifted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """One day against the training reference of one model version.
+
+    `score` is the share of compared columns over their threshold, None where no check was possible; `failures` says why
+    a day is unfit, `left_out` which columns nobody sent. `page` is Evidently's own report, empty where none was made.
+    """
+
+    day: str
+    model_version: int
+    release_digest: str
+    answers: int
+    rows: int
+    verdict: str
+    score: float | None
+    columns: tuple[ColumnDrift, ...]
+    left_out: tuple[str, ...]
+    failures: tuple[str, ...]
+    page: bytes = b""
+
+    def save(self, folder: Path) -> None:
+        """Write the figures and the page as files."""
+        facts = asdict(self)
+        (folder / PAGE).write_bytes(facts.pop("page"))
+        (folder / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> DriftReport:
+        """Read what `save` wrote."""
+        facts = json.loads((folder / FACTS).read_text())
+        facts["columns"] = tuple(ColumnDrift(**column) for column in facts["columns"])
+        facts |= {name: tuple(facts[name]) for name in ("left_out", "failures")}
+        return cls(page=(folder / PAGE).read_bytes(), **facts)
+
+
+def watched(book: LoanBook) -> tuple[Column, ...]:
+    """The columns that are compared: everything received about an applicant, protected attributes included."""
+    return book.with_role(Role.FEATURE, Role.PROTECTED)
+
+
+def report_on(
+    day: str,
+    answers: pd.DataFrame,
+    reference: pd.DataFrame,
+    release: tuple[int, str],
+    book: LoanBook,
+    vigilance: Vigilance,
+) -> DriftReport:
+    """Compare a day's applications with the reference, or say why that cannot be done.
+
+    Args:
+        day: its name.
+        answers: the table of `books.tables.predictions`; answers by client number carry no received columns.
+        reference: the received columns of the champion's training part.
+        release: the champion's version and digest.
+    """
+    from loan_assets.prediction_record import BY_APPLICATION
+
+    columns = watched(book)
+    received = answers.loc[answers["asked_by"] == BY_APPLICATION]
+    left_out, failures = _unfit(received, columns)
+    compared = [column for column in columns if column.name not in left_out]
+    distances: dict[str, float] = {}
+    page = b""
+    if len(received) < vigilance.smallest_day:
+        verdict, failures = TOO_FEW, ()
+    elif failures:
+        verdict = UNFIT
+    else:
+        distances, page = by_evidently(received, reference, compared, vigilance)
+        verdict = STEADY
+    drifted = {name: distance >= _threshold(name, compared, vigilance) for name, distance in distances.items()}
+    score = sum(drifted.values()) / len(drifted) if drifted else None
+    if score is not None and score > vigilance.retrain_above:
+        verdict = DRIFTED
+    return DriftReport(
+        day=day,
+        model_version=release[0],
+        release_digest=release[1],
+        answers=len(answers),
+        rows=len(received),
+        verdict=verdict,
+        score=score,
+        columns=tuple(
+            ColumnDrift(column=name, distance=distance, has_drifted=drifted[name])
+            for name, distance in sorted(distances.items(), key=lambda item: -item[1])
+        ),
+        left_out=left_out,
+        failures=failures,
+        page=page,
+    )
+
+
+def by_evidently(
+    current: pd.DataFrame, reference: pd.DataFrame, columns: Sequence[Column], vigilance: Vigilance
+) -> tuple[dict[str, float], bytes]:
+    """Evidently's distance for each column, and its report as a self-contained HTML page."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Evidently's own deprecations and divisions
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
+
+        names = [column.name for column in columns]
+        definition = DataDefinition(
+            numerical_columns=[column.name for column in columns if column.levels is None],
+            categorical_columns=[column.name for column in columns if column.levels is not None],
+        )
+        preset = DataDriftPreset(
+            columns=names,
+            num_method="wasserstein",
+            num_threshold=vigilance.number_moved,
+            cat_method="jensenshannon",
+            cat_threshold=vigilance.code_moved,
+            drift_share=vigilance.retrain_above,
+        )
+        snapshot = Report([preset]).run(
+            Dataset.from_pandas(current[names].astype("float64"), data_definition=definition),
+            Dataset.from_pandas(reference[names].astype("float64"), data_definition=definition),
+        )
+        scores = {
+            metric["config"]["column"]: float(metric["value"])
+            for metric in snapshot.dict()["metrics"]
+            if "column" in metric["config"]
+        }
+        return {name: scores[name] for name in names}, snapshot.get_html_str(as_iframe=False).encode()
+
+
+def distance(current: NDArray[np.float64], reference: NDArray[np.float64], column: Column) -> float:
+    """Evidently's distance for one column without Evidently, for many days at once; missing values are left out."""
+    now, then = current[np.isfinite(current)], reference[np.isfinite(reference)]
+    if column.levels is None:
+        from scipy.stats import wasserstein_distance
+
+        # Evidently's floor under the spread keeps a constant reference from dividing by nothing.
+        return float(wasserstein_distance(then, now) / max(float(np.std(then)), 0.001))
+    from scipy.spatial.distance import jensenshannon
+
+    codes = np.union1d(now, then)
+    shares = [[float((values == code).mean()) for code in codes] for values in (then, now)]
+    return float(jensenshannon(*shares, base=2))
+
+
+def _unfit(received: pd.DataFrame, columns: Sequence[Column]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that nobody sent and need not send, and the failures of those that should be there.
+
+    A lender that sends no protected attribute at all may; one of them missing all day while others arrive is a fault.
+    """
+    protected = {column.name for column in columns if column.role is Role.PROTECTED}
+    empty = {c.name for c in columns if c.name not in received.columns or not received[c.name].notna().any()}
+    left_out = protected if protected <= empty else set()
+    infinite = [column.name for column in columns if column.name not in empty and np.isinf(received[column.name]).any()]
+    failures = [f"{name} is empty in all {len(received):,} rows" for name in sorted(empty - left_out)]
+    failures += [f"{name} holds an infinite number" for name in infinite]
+    return tuple(sorted(left_out)), tuple(failures)
+
+
+def _threshold(name: str, columns: Sequence[Column], vigilance: Vigilance) -> float:
+    (column,) = (column for column in columns if column.name == name)
+    return vigilance.number_moved if column.levels is None else vigilance.code_moved

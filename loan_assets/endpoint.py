@@ -1,0 +1,153 @@
+"""The champion's Bento as a running server on this machine, and a client that sends it applications.
+
+Here: starting, waiting for, asking and stopping. Not here: what it answers (`bento`) or which release is champion
+(`resources.release_store`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from loan_assets.refusal import Refusal
+from loan_assets.resources.bento_store import BentoStore
+from loan_assets.resources.release_store import ReleaseStore
+from loan_assets.settings import Settings
+
+HOST = "127.0.0.1"
+START_SECONDS = 90.0
+SENDERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A status and the JSON that came with it."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A server that is ready, at a port of the loopback."""
+
+    port: int
+
+    def post(self, route: str, body: object) -> Reply:
+        """Ask once, on a connection of its own."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        try:
+            return _ask(connection, route, json.dumps(body))
+        finally:
+            connection.close()
+
+    def score_each(self, applications: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send every application in a request of its own, over a few connections; the answers in the same order.
+
+        Raises:
+            Refusal: when one of them was not answered.
+        """
+        shares = [range(start, len(applications), SENDERS) for start in range(SENDERS)]
+        answers: list[dict[str, Any]] = [{}] * len(applications)
+
+        def send(share: range) -> None:
+            connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+            for position in share:
+                reply = _ask(connection, "/score", json.dumps({"applications": [applications[position]]}))
+                if reply.status != http.client.OK:
+                    raise Refusal(
+                        f"Application {position} was answered with status {reply.status}.",
+                        "See the endpoint's log, then send it again.",
+                    )
+                (answers[position],) = reply.body
+            connection.close()
+
+        with ThreadPoolExecutor(SENDERS) as senders:
+            list(senders.map(send, shares))
+        return answers
+
+
+def serve_command(settings: Settings, port: int, workers: int) -> tuple[list[str], dict[str, str]]:
+    """The command that serves the champion, and its environment.
+
+    Raises:
+        Refusal: when no release is in force, or its Bento is missing or damaged.
+    """
+    champion = ReleaseStore(root=str(settings.releases)).champion()
+    tag = BentoStore(home=str(settings.bentoml_home)).tag_of(champion.version, champion.digest)
+    environment = {
+        **os.environ,
+        "BENTOML_HOME": str(settings.bentoml_home),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "LOAN_ONLINE": str(settings.online),
+        "LOAN_PREDICTIONS": str(settings.predictions),
+    }
+    serve = [sys.executable, "-m", "bentoml", "serve", tag, "--host", HOST, "--port", str(port)]
+    return [*serve, "--api-workers", str(workers)], environment
+
+
+@contextmanager
+def served(settings: Settings, *, rehearsed_day: str | None = None) -> Iterator[Endpoint]:
+    """The champion, served on a free port until the block ends; what it prints goes to `endpoint.log` in the home.
+
+    Args:
+        rehearsed_day: the day under which answers are logged instead of today, `2026-11-24` style.
+
+    Raises:
+        Refusal: when it is not ready in time, with the last words of its log.
+    """
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    command, environment = serve_command(settings, port, workers=1)
+    if rehearsed_day:
+        environment["LOAN_REHEARSED_DAY"] = rehearsed_day
+    printed = settings.home / "endpoint.log"
+    with printed.open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.home)
+        try:
+            _wait(server, port)
+            yield Endpoint(port=port)
+        except TimeoutError:
+            last = printed.read_text().strip().splitlines()[-1:]
+            said = f" Its last words: {last[0][-300:]}" if last else ""
+            raise Refusal(f"The endpoint is not ready after {START_SECONDS:.0f} s.{said}", f"See {printed}.") from None
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and server.poll() is None:
+        connection = http.client.HTTPConnection(HOST, port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == http.client.OK:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def _ask(connection: http.client.HTTPConnection, route: str, body: str) -> Reply:
+    connection.request("POST", route, body, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    content = answer.read()
+    return Reply(status=answer.status, body=json.loads(content) if content else None)

@@ -1,0 +1,102 @@
+"""Days at the endpoint, rehearsed for real: the champion is served, asked over HTTP, logged and watched.
+
+Here: which applications are sent on which day, and the run that follows. Not here: the endpoint (`endpoint`), the
+scenarios (`credit.scenarios`) or the rule that retrains (`credit.vigilance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from rich.console import Console
+
+from loan_assets.books import Role, the_book
+from loan_assets.credit.drift import DriftReport
+from loan_assets.credit.scenarios import SCENARIOS
+from loan_assets.credit.training import HOLDOUT
+from loan_assets.endpoint import served
+from loan_assets.policy import POLICY
+from loan_assets.prediction_record import day_of
+from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import AssetStore
+from loan_assets.running import QUIET, only_run_in, why_it_failed
+from loan_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+APPLICATIONS = 1_500
+
+
+def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[DriftReport]:
+    """Serve the champion, send each day's applications, and materialize each day's log and drift report.
+
+    Args:
+        scenario: a name of `credit.scenarios.SCENARIOS`.
+        days: `2026-11-24` style, none after today.
+
+    Raises:
+        Refusal: when there is no such scenario or no champion, or a run was stopped.
+    """
+    if scenario not in SCENARIOS:
+        raise Refusal(f"There is no scenario {scenario!r}.", f"Choose one of: {', '.join(SCENARIOS)}.")
+    book = the_book()
+    console = Console(highlight=False)
+    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    reports = []
+    with only_run_in(settings.home), dg.DagsterInstance.get() as instance:
+        for position, day in enumerate(days):
+            drawn = held_out(store, APPLICATIONS, seed=position)
+            changed = SCENARIOS[scenario](drawn, book)
+            with served(settings, rehearsed_day=day) as endpoint:
+                answers = endpoint.score_each(as_applications(changed))
+            refused = sum(answer["decision"] == "refuse" for answer in answers) / len(answers)
+            said = f"{len(answers):,} applications answered over HTTP, {refused:.1%} refused"
+            console.print(f"  [green]✓[/] [bold]{day}[/] [dim]{said}[/]")
+            report = watch_day(instance, store, day)
+            score = "no score" if report.score is None else f"score {report.score:.2f}"
+            console.print(f"      {report.verdict}: {score} [dim]against version {report.model_version}[/]")
+            reports.append(report)
+    return reports
+
+
+def watch_day(instance: dg.DagsterInstance, store: AssetStore, day: str) -> DriftReport:
+    """Materialize a day's log and drift report in this process, recorded like any other run.
+
+    Raises:
+        Refusal: when the run was stopped, with the reason.
+    """
+    from loan_assets.definitions import defs
+
+    job = defs.resolve_job_def("daily_watch")
+    outcome = job.execute_in_process(instance=instance, partition_key=day, run_config=QUIET, raise_on_error=False)
+    if not outcome.success:
+        raise why_it_failed(outcome.all_events)
+    report: DriftReport = store.read(f"drift_report/{day}", DriftReport)
+    return report
+
+
+def held_out(store: AssetStore, rows: int, seed: int) -> pd.DataFrame:
+    """Received columns of clients that the model never saw, drawn without replacement, labels left out."""
+    book = the_book()
+    training_set: pd.DataFrame = store.read("training_set", object)
+    received: pd.DataFrame = store.read("raw_loan_book", object)
+    unseen = training_set.loc[training_set["part"] == HOLDOUT, book.key.name]
+    columns = [column.name for column in book.with_role(Role.KEY, Role.FEATURE, Role.PROTECTED)]
+    pool = received[received[book.key.name].isin(unseen)][columns]
+    return pool.sample(min(rows, len(pool)), random_state=seed)
+
+
+def as_applications(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as the endpoint takes them."""
+    applications: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    return applications
+
+
+def days_up_to_today(count: int) -> list[str]:
+    """The last days, today's included, oldest first."""
+    today = datetime.now(UTC)
+    return [day_of(today - timedelta(days=back)) for back in range(count - 1, -1, -1)]

@@ -1,0 +1,46 @@
+"""Where the online table rests: the place an endpoint reads clients' newest features from.
+
+Here: putting a table in force and reading it back. Not here: its format (`online_table`) or the feature store.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from loan_assets.books import LoanBook
+from loan_assets.books.tables import EVENT_TIME
+from loan_assets.online_table import SHELF, OnlineFacts, OnlineStore, OnlineTable, write_online
+from loan_assets.resources.versioned_store import VersionedStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The online table below `root`; the one before stays on its shelf."""
+
+    root: str
+
+    def publish(self, newest: pd.DataFrame, book: LoanBook) -> str:
+        """Put a table in force whole or not at all; returns its digest.
+
+        Args:
+            newest: the book's key, `event_timestamp` and every feature, one row a client.
+        """
+        facts = OnlineFacts(
+            book=book.name,
+            book_digest=book.digest,
+            features=book.feature_names,
+            features_as_of=newest[EVENT_TIME.name].max().isoformat(),
+        )
+        clients = newest[book.key.name].to_numpy("int64")
+        features = newest[list(book.feature_names)].to_numpy("float32")
+        store = VersionedStore(root=Path(self.root), keep=2)
+        return store.write(SHELF, lambda folder: write_online(folder, facts, clients, features)).digest
+
+    def table(self) -> OnlineTable:
+        """The table in force, verified."""
+        return OnlineStore(Path(self.root)).table()

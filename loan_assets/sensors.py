@@ -1,0 +1,93 @@
+"""The arrow that points back, and the ones that keep the graph fresh.
+
+Here: when Dagster starts a run by itself. Not here: the rule by which drift asks for a retraining
+(`credit.vigilance`), or what a run does.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from loan_assets.credit.vigilance import Check, Watch, asks_for_retraining, open_episode
+from loan_assets.policy import POLICY
+from loan_assets.prediction_record import day_of
+from loan_assets.refusal import Refusal
+from loan_assets.resources.release_store import ReleaseStore
+
+CAUSE = "loan_assets/cause"
+DRIFT = dg.AssetKey("drift_report")
+AT_ONCE = 200
+
+monitoring = dg.AssetSelection.groups("monitoring")
+retrain = dg.define_asset_job(
+    "retrain",
+    selection=dg.AssetSelection.assets("default_model").downstream() - monitoring,
+    description="The model anew from the training set in force, and everything that follows from it.",
+)
+daily_watch = dg.define_asset_job(
+    "daily_watch", selection=monitoring, description="One day's log and its drift report."
+)
+
+
+@dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def retrain_on_drift(context: dg.SensorEvaluationContext, release_store: ReleaseStore) -> dg.SensorResult:
+    """Retrain once when three drift checks in a row, against the version in force, were over the limit.
+
+    Remembers in its cursor what it has seen, so that a restart neither forgets an episode nor answers it twice. It
+    starts at the newest report: history from before it was switched on asks for nothing.
+    """
+    if context.cursor is None:
+        newest = context.instance.fetch_materializations(DRIFT, limit=1).records
+        watch = Watch(seen=newest[0].storage_id if newest else 0)
+        return dg.SensorResult(skip_reason="Watching from now on.", cursor=watch.to_json())
+    watch = _look(context.instance, Watch.from_json(context.cursor))
+    try:
+        version = release_store.champion().version
+    except Refusal as refusal:
+        return dg.SensorResult(skip_reason=str(refusal), cursor=watch.to_json())
+    episode = open_episode(watch, version, POLICY.vigilance)
+    if not asks_for_retraining(watch, episode, POLICY.vigilance):
+        limit = POLICY.vigilance
+        said = f"{len(episode.days)} of {limit.consecutive} checks in a row over {limit.retrain_above}"
+        answered = " (answered)" if episode.days and len(episode.days) >= limit.consecutive else ""
+        return dg.SensorResult(skip_reason=f"Version {version}: {said}{answered}.", cursor=watch.to_json())
+    cause = f"drift over {POLICY.vigilance.retrain_above} against version {version} on {', '.join(episode.days)}"
+    request = dg.RunRequest(run_key=f"drift-v{version}-until-{episode.days[-1]}", tags={CAUSE: cause})
+    context.log.info(f"Retraining: {cause}.")
+    return dg.SensorResult(run_requests=[request], cursor=watch.answered(episode).to_json())
+
+
+@dg.schedule(job=daily_watch, cron_schedule="15 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def nightly_watch(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """A quarter past midnight UTC: the log and the drift report of the day that ended."""
+    at = context.scheduled_execution_time or datetime.now(UTC)
+    day = day_of(at.astimezone(UTC) - timedelta(days=1))
+    return dg.RunRequest(partition_key=day, tags={CAUSE: f"the night after {day}"})
+
+
+def _look(instance: dg.DagsterInstance, watch: Watch) -> Watch:
+    """The watch after every report that was made since, in the order made."""
+    while True:
+        unseen = dg.AssetRecordsFilter(asset_key=DRIFT, after_storage_id=watch.seen)
+        found = instance.fetch_materializations(unseen, limit=AT_ONCE, ascending=True).records
+        if not found:
+            return watch
+        watch = watch.after([_check(record) for record in found], seen=found[-1].storage_id)
+
+
+def _check(record: dg.EventLogRecord) -> Check:
+    materialization = record.asset_materialization
+    assert materialization is not None  # the records were asked for by that kind
+    facts = {name: value.value for name, value in materialization.metadata.items()}
+    score = facts.get("score")
+    return Check(
+        day=str(materialization.partition),
+        model_version=int(str(facts.get("model_version", 0))),
+        score=float(str(score)) if score is not None else None,
+    )
