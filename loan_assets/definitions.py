@@ -87,10 +87,10 @@ whole_graph = dg.define_asset_job(
 )
 
 defs = dg.Definitions(
-    assets=dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)]),
+    assets=sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)])),
     asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
     jobs=[whole_graph, sensors.retrain, sensors.daily_watch],
-    sensors=[sensors.retrain_on_drift],
+    sensors=[sensors.keep_graph_fresh, sensors.retrain_on_drift],
     schedules=[sensors.nightly_watch],
     executor=dg.in_process_executor,
     resources=resources(Settings.from_environment()),

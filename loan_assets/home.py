@@ -16,6 +16,10 @@ INSTANCE = """\
 # Dagster's own settings for this home; storage is SQLite in this folder unless it is configured here.
 telemetry:
   enabled: false
+# Runs that sensors, schedules and people ask for wait for each other: the embedded stores have one writer.
+concurrency:
+  runs:
+    max_concurrent_runs: 1
 """
 
 

@@ -6,6 +6,7 @@ Here: when Dagster starts a run by itself. Not here: the rule by which drift ask
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -21,14 +22,58 @@ DRIFT = dg.AssetKey("drift_report")
 AT_ONCE = 200
 
 monitoring = dg.AssetSelection.groups("monitoring")
+model = dg.AssetSelection.assets("default_model")
 retrain = dg.define_asset_job(
     "retrain",
-    selection=dg.AssetSelection.assets("default_model").downstream() - monitoring,
+    selection=model.downstream() - monitoring,
     description="The model anew from the training set in force, and everything that follows from it.",
 )
 daily_watch = dg.define_asset_job(
     "daily_watch", selection=monitoring, description="One day's log and its drift report."
 )
+
+
+keep_graph_fresh = dg.AutomationConditionSensorDefinition(
+    "keep_graph_fresh",
+    target=dg.AssetSelection.all() - monitoring,
+    minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+
+
+def fresh(followed: dg.AssetSelection | None = None) -> dg.AutomationCondition[dg.AssetKey]:
+    """Follow whatever changed upstream (or of `followed`), every month of it, once its blocking checks have passed.
+
+    Without the latest-window limit of `eager`: a new delivery restates every month, not the last one only.
+    """
+    eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+    return (eager.allow(followed) if followed else eager) & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
+def fresh_after_the_model() -> dg.AutomationCondition[dg.AssetKey]:
+    """Follow a new model, and new online features, but not a new training set.
+
+    A scorecard drawn up on data that the model was not trained on would judge nothing; new data wait for a retraining.
+    """
+    return fresh(model.downstream() | dg.AssetSelection.assets("online_features"))
+
+
+def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
+    """Every asset with the condition under which it is requested by itself.
+
+    The delivery, the model and the daily two have none: the first is fetched by people, the model is retrained by the
+    first job, by `retrain_on_drift` and by people, a day is watched once, in the night after it.
+    """
+    on_request = (dg.AssetSelection.assets("raw_loan_book") | model | monitoring).resolve(assets)
+    after_the_model = model.downstream().resolve(assets)
+
+    def condition(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if spec.key in on_request:
+            return spec
+        follows = fresh_after_the_model() if spec.key in after_the_model else fresh()
+        return spec.replace_attributes(automation_condition=follows)
+
+    return list(dg.map_asset_specs(condition, assets))
 
 
 @dg.sensor(

@@ -46,7 +46,7 @@ def prediction_log(context: dg.AssetExecutionContext, predictions: PredictionLog
     return days
 
 
-@dg.asset_check(asset=prediction_log)
+@dg.asset_check(asset=prediction_log, partitions_def=DAYS)
 def every_line_of_the_log_was_read(
     prediction_log: dict[str, pd.DataFrame], predictions: PredictionLogs
 ) -> dg.AssetCheckResult:
@@ -106,7 +106,7 @@ def drift_report(
     return reports
 
 
-@dg.asset_check(asset=drift_report)
+@dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def received_columns_are_whole(drift_report: dict[str, DriftReport]) -> dg.AssetCheckResult:
     """No column that applicants should have sent is empty all day."""
     unfit = {day: report.failures for day, report in drift_report.items() if report.verdict == UNFIT}
@@ -114,7 +114,7 @@ def received_columns_are_whole(drift_report: dict[str, DriftReport]) -> dg.Asset
     return dg.AssetCheckResult(passed=not unfit, description=said or None, metadata={"days": len(drift_report)})
 
 
-@dg.asset_check(asset=drift_report)
+@dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def applicants_resemble_the_training(drift_report: dict[str, DriftReport]) -> dg.AssetCheckResult:
     """The share of columns that moved stays within the policy's limit, on every day with enough applications."""
     drifted = {day: report.score for day, report in drift_report.items() if report.verdict == DRIFTED}

@@ -15,8 +15,9 @@ from loan_assets.books import LoanBook
 from loan_assets.credit.fairness import GroupOutcome, approval_ratios, groups_of, outcomes_by_group
 from loan_assets.credit.judging import Judgement, below_the_floors, calibration_curve, judge, refusal_threshold
 from loan_assets.credit.scoring import FlatTrees, is_refused, probability
-from loan_assets.credit.training import HOLDOUT, TRAIN, FittedModel, inputs_of, out_of_fold
+from loan_assets.credit.training import HOLDOUT, TRAIN, FittedModel, dataset_digest, inputs_of, out_of_fold
 from loan_assets.policy import Policy
+from loan_assets.refusal import Refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,15 @@ def draw_up(
 
     Returns:
         The scorecard, and its pictures by file name.
+
+    Raises:
+        Refusal: when the training set is not the one that the model was trained on.
     """
+    if dataset_digest(training_set) != model.dataset_digest:
+        raise Refusal(
+            f"The model was trained on data {model.dataset_digest[:12]}, which is not the training set in force.",
+            "Materialize default_model first, then scorecard.",
+        )
     inputs = inputs_of(training_set, book)
     label = training_set[book.label.name].to_numpy()
     seen = (training_set["part"] == TRAIN).to_numpy()
