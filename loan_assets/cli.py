@@ -126,6 +126,18 @@ def simulate(
 
 @app.command()
 @explained
+def watch(days: list[str] = typer.Argument(None, help="Days, 2026-11-24 style; today when none is given.")) -> None:
+    """Materialize the log and the drift report of some days, as the nightly schedule does for yesterday."""
+    from loan_assets.home import prepare
+
+    settings = prepare(settings_here())
+    from loan_assets.rehearsal import days_up_to_today, watch_days
+
+    watch_days(settings, days or days_up_to_today(1))
+
+
+@app.command()
+@explained
 def summary() -> None:
     """Print the figures of the newest version, its Bento and its decisions."""
     from loan_assets.summary import print_summary

@@ -22,6 +22,7 @@ from loan_assets.policy import POLICY
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import AssetStore
+from loan_assets.resources.catalog import DAYS
 from loan_assets.running import QUIET, only_run_in, why_it_failed
 from loan_assets.settings import Settings
 
@@ -56,11 +57,36 @@ def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[Dri
             refused = sum(answer["decision"] == "refuse" for answer in answers) / len(answers)
             said = f"{len(answers):,} applications answered over HTTP, {refused:.1%} refused"
             console.print(f"  [green]✓[/] [bold]{day}[/] [dim]{said}[/]")
-            report = watch_day(instance, store, day)
-            score = "no score" if report.score is None else f"score {report.score:.2f}"
-            console.print(f"      {report.verdict}: {score} [dim]against version {report.model_version}[/]")
-            reports.append(report)
+            reports.append(watch_day(instance, store, day))
+            console.print(f"      {said_of(reports[-1])}")
     return reports
+
+
+def watch_days(settings: Settings, days: Sequence[str]) -> None:
+    """Materialize the log and the drift report of each day, and print each verdict.
+
+    Raises:
+        Refusal: when a day is no day that the log can hold, or a run was stopped.
+    """
+    held = set(DAYS.get_partition_keys())
+    strange = [day for day in days if day not in held]
+    if strange:
+        raise Refusal(
+            f"{strange[0]!r} is no day that the log can hold.",
+            f"Give days from {POLICY.log_begins} to today, written like 2026-11-24.",
+        )
+    console = Console(highlight=False)
+    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    with only_run_in(settings.home), dg.DagsterInstance.get() as instance:
+        for day in days:
+            console.print(f"  [bold]{day}[/] {said_of(watch_day(instance, store, day))}")
+
+
+def said_of(report: DriftReport) -> str:
+    """A report in one line."""
+    score = "no score" if report.score is None else f"score {report.score:.2f}"
+    why = f" ({'; '.join(report.failures)})" if report.failures else ""
+    return f"{report.verdict}: {score} [dim]{report.rows:,} applications against version {report.model_version}{why}[/]"
 
 
 def watch_day(instance: dg.DagsterInstance, store: AssetStore, day: str) -> DriftReport:

@@ -60,9 +60,9 @@ def received(book: LoanBook) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The whole graph on the real 30,000 clients, by the command itself."""
+    """The whole graph on the real 30,000 clients and a day at the endpoint, by the command itself."""
     home = tmp_path_factory.mktemp("home")
-    done = loan_assets("run", home=home)
+    done = loan_assets("demo", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search(r"/(loan_assets|bento)/\S+\.py:\d+: \w*Warning", done.stderr), done.stderr
     return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=done.stdout)

@@ -49,6 +49,9 @@ def model_version(
             "version": version.version,
             "alias": version.alias or "none",
             "is_new": is_new,
+            "learned": "a new version"
+            if is_new
+            else f"nothing new to learn: the same data gave version {version.version}",
             "model_digest": version.model_digest,
             **{name: float(value) for name, value in evidence.items()},
         }

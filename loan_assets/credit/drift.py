@@ -4,7 +4,7 @@ Here: which rows and columns are compared, Evidently's verdict on them, and the 
 what follows from drift (`vigilance`) or where days are read (`resources.prediction_logs`).
 
 Numbers are compared by the Wasserstein distance in standard deviations of the reference, codes by the Jensen-Shannon
-distance (base 2): both are distances, so that a larger day does not make a smaller difference look graver.
+distance (natural logarithm): both are distances, so that a larger day does not make a smaller difference look graver.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def distance(current: NDArray[np.float64], reference: NDArray[np.float64], colum
 
     codes = np.union1d(now, then)
     shares = [[float((values == code).mean()) for code in codes] for values in (then, now)]
-    return float(jensenshannon(*shares, base=2))
+    return float(jensenshannon(*shares))
 
 
 def _unfit(received: pd.DataFrame, columns: Sequence[Column]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,85 @@
+"""The log line: written whole, read whole, and a line that is not whole is counted and left out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bento.prediction_log import CannotRecord, PredictionLog, clock
+from loan_assets.prediction_record import PredictionRecord, read_day
+from loan_assets.refusal import Refusal
+
+RECORD = PredictionRecord(
+    prediction_id="a" * 32,
+    answered_at="2026-02-02T10:00:00.000000+00:00",
+    asked_by="application",
+    client_id=7,
+    book="uci_credit_card",
+    book_digest="0" * 12,
+    model_version=1,
+    release_digest="1" * 12,
+    default_probability=0.1 + 0.2,
+    decision="approve",
+    received={"credit_limit": 20_000.0},
+)
+
+
+def some(count: int) -> list[PredictionRecord]:
+    return [replace(RECORD, prediction_id=f"{number:032x}") for number in range(count)]
+
+
+def test_what_was_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path)
+    log.append(some(3))
+    log.append([replace(RECORD, answered_at="2026-02-03T00:00:00.000000+00:00", client_id=None)])
+    assert read_day(tmp_path / "2026-02-02") == (some(3), ())
+    (other,), _ = read_day(tmp_path / "2026-02-03")
+    assert (other.default_probability, other.client_id) == (0.1 + 0.2, None)
+
+
+def test_a_day_without_answers_is_empty(tmp_path: Path) -> None:
+    assert read_day(tmp_path / "2026-02-02") == ([], ())
+
+
+def test_a_line_cut_at_any_byte_or_altered_in_any_byte_is_left_out_and_counted(tmp_path: Path) -> None:
+    day = tmp_path / "2026-02-02"
+    day.mkdir()
+    first, second = (record.line() for record in some(2))
+    for cut in range(1, len(second)):
+        (day / "1.log").write_bytes(first + second[:cut])
+        records, damages = read_day(day)
+        assert (records, [damage.lines for damage in damages]) == (some(1), [1])
+    for position in range(len(first)):
+        altered = bytearray(first)
+        altered[position] ^= 1
+        (day / "1.log").write_bytes(bytes(altered) + second)
+        records, damages = read_day(day)
+        assert some(2)[0] not in records
+        assert some(2)[1] in records or position == len(first) - 1  # an altered line end takes its neighbour along
+        assert sum(damage.lines for damage in damages) >= 1
+        assert damages[0].file == "1.log"
+
+
+def test_a_record_found_twice_counts_once(tmp_path: Path) -> None:
+    day = tmp_path / "2026-02-02"
+    day.mkdir()
+    (day / "1.log").write_bytes(RECORD.line())
+    (day / "2.log").write_bytes(RECORD.line())
+    assert len(read_day(day)[0]) == 1
+
+
+def test_a_day_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "2026-02-02").write_text("not a folder")
+    with pytest.raises(Refusal, match="log of 2026-02-02 cannot be read"):
+        read_day(tmp_path / "2026-02-02")
+
+
+def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "2026-02-02").write_text("not a folder")
+    with pytest.raises(CannotRecord, match="cannot be written: "):
+        PredictionLog(tmp_path).append([RECORD])
+
+
+def test_a_rehearsed_day_is_that_day(tmp_path: Path) -> None:
+    assert clock("2026-02-02")().isoformat().startswith("2026-02-02T")
+    assert clock()().tzinfo is not None
