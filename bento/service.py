@@ -9,13 +9,12 @@ directory), LOAN_REHEARSED_DAY a day under which a rehearsal is logged.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import bentoml
-from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound, ServiceUnavailable
 
 from bento.prediction_log import CannotRecord, PredictionLog, clock
 from bento.scorer import Asked, BadRequest, NobodyKnown, Scorer
@@ -23,6 +22,16 @@ from loan_assets.online_table import OnlineStore
 from loan_assets.refusal import Refusal
 
 RELEASE = Path(__file__).resolve().parents[1] / "release"
+
+
+# Our own errors as the status that says whose turn it is: the caller's, or the engineer's on call.
+STATUS: dict[type[Exception], HTTPStatus] = {
+    NobodyKnown: HTTPStatus.NOT_FOUND,
+    BadRequest: HTTPStatus.BAD_REQUEST,
+    CannotRecord: HTTPStatus.SERVICE_UNAVAILABLE,
+    Refusal: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+RETRY_SECONDS = "5"
 
 
 @bentoml.service(name="loan_default", traffic={"timeout": 10})
@@ -37,20 +46,25 @@ class LoanDefault:
 
     # What a request carries is read by the scorer: a typed argument would have its values printed when it does not fit.
     @bentoml.api(route="/score")  # type: ignore[untyped-decorator]
-    def score(self, applications: Any = None) -> list[dict[str, Any]]:
+    def score(self, ctx: bentoml.Context, applications: Any = None) -> Any:
         """Probability of default, decision and model version for each application, in the order received."""
-        with _told():
-            return self._answer(self.scorer.read_applications(applications))
+        return self._answer(ctx, lambda: self.scorer.read_applications(applications))
 
     @bentoml.api(route="/score_clients")  # type: ignore[untyped-decorator]
-    def score_clients(self, client_ids: Any = None) -> list[dict[str, Any]]:
+    def score_clients(self, ctx: bentoml.Context, client_ids: Any = None) -> Any:
         """The same for clients of the bank, from their newest features in the online table."""
-        with _told():
-            return self._answer(self.scorer.read_clients(client_ids, self.online.table()))
+        return self._answer(ctx, lambda: self.scorer.read_clients(client_ids, self.online.table()))
 
-    def _answer(self, asked: Asked) -> list[dict[str, Any]]:
-        records = self.scorer.answer(asked, self.now)
-        self.log.append(records)
+    def _answer(self, ctx: bentoml.Context, read: Callable[[], Asked]) -> Any:
+        try:
+            records = self.scorer.answer(read(), self.now)
+            self.log.append(records)
+        except tuple(STATUS) as error:
+            status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+            ctx.response.status_code = status
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                ctx.response.headers["retry-after"] = RETRY_SECONDS
+            return {"error": str(error)}
         return [
             {
                 "prediction_id": record.prediction_id,
@@ -61,21 +75,3 @@ class LoanDefault:
             }
             for record in records
         ]
-
-
-# Our own errors as the status that says whose turn it is: the caller's, or the engineer's on call.
-STATUS: dict[type[Exception], type[BentoMLException]] = {
-    NobodyKnown: NotFound,
-    BadRequest: InvalidArgument,
-    CannotRecord: ServiceUnavailable,
-    Refusal: ServiceUnavailable,
-}
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except tuple(STATUS) as error:
-        status = next(theirs for ours, theirs in STATUS.items() if isinstance(error, ours))
-        raise status(str(error)) from None

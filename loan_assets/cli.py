@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Annotated, ParamSpec
 
 import typer
 
@@ -126,7 +126,9 @@ def simulate(
 
 @app.command()
 @explained
-def watch(days: list[str] = typer.Argument(None, help="Days, 2026-11-24 style; today when none is given.")) -> None:
+def watch(
+    days: Annotated[list[str] | None, typer.Argument(help="Days, 2026-11-24 style; today when none is given.")] = None,
+) -> None:
     """Materialize the log and the drift report of some days, as the nightly schedule does for yesterday."""
     from loan_assets.home import prepare
 

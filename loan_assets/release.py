@@ -86,4 +86,10 @@ def read_release(folder: Path, *, expected: str | None = None, carries_reference
         )
     facts["features"] = tuple(facts["features"])
     facts["calibration"] = Calibration(**facts["calibration"])
-    return Release(digest=digest, facts=ReleaseFacts(**facts), trees=FlatTrees.load(folder / TREES))
+    try:
+        said = ReleaseFacts(**facts)
+    except TypeError as foreign:
+        raise Refusal(
+            f"{folder / FACTS} does not have the fields of {FORMAT!r}.", "Materialize model_release again."
+        ) from foreign
+    return Release(digest=digest, facts=said, trees=FlatTrees.load(folder / TREES))

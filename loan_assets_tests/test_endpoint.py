@@ -43,9 +43,12 @@ def on_record(ran: Home) -> int:
 
 def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=10)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 def test_1500_answers_are_1500_records_with_the_scores_of_the_batch(ran: Home, endpoint: Endpoint) -> None:

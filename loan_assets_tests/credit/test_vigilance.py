@@ -68,7 +68,7 @@ def test_checks_against_another_version_do_not_count() -> None:
 
 
 def test_days_filled_in_late_take_their_place_in_the_calendar() -> None:
-    watch, asked = lived(CALM, first=9)
+    watch, _ = lived(CALM, first=9)
     assert lived(BAD, BAD, BAD, watch=watch, first=1)[1] == 0
 
 
