@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.rehearsal import as_applications, held_out
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import Home
+from loan_assets_tests.conftest import ROOT, Home
 
 DAY = "2026-02-02"
 CANARY = 77_777
@@ -127,6 +128,16 @@ def test_an_unknown_client_is_not_found_and_not_echoed(ran: Home, endpoint: Endp
     assert "client_ids[1] is not a client" in json.dumps(reply.body)
     assert "9077777" not in json.dumps(reply.body)
     assert on_record(ran) == before
+
+
+def test_the_readme_s_curl_examples_are_answered(endpoint: Endpoint) -> None:
+    examples = re.findall(r"^curl -s .*?'\n", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        route, body = re.fullmatch(r".*?:8080(/\w+) .* -d '(.*)'\n", example, re.DOTALL).groups()  # type: ignore[union-attr]
+        reply = endpoint.post(route, json.loads(body))
+        assert reply.status == 200, reply.body
+        assert reply.body[0]["default_probability"] > 0
 
 
 def test_the_probes_and_the_metrics_answer(endpoint: Endpoint) -> None:

@@ -81,7 +81,7 @@ def distances(moved: Mapping[str, float], limit: float) -> bytes:
     plot.barh([name for name, _ in ordered], [distance for _, distance in ordered], color=colours)
     plot.axvline(limit, color=INK, linewidth=1)
     over = sum(distance >= limit for distance in moved.values())
-    plot.set(title=f"Distance from the training data: {over} of {len(moved)} columns over {limit:g}")
+    plot.set(title=f"{over} of {len(moved)} columns moved by {limit:g} or more")
     return _png(figure)
 
 
