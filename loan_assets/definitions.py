@@ -17,6 +17,7 @@ from loan_assets.resources.bento_store import BentoStore
 from loan_assets.resources.catalog import column_schema
 from loan_assets.resources.experiments import Experiments
 from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.landing import Landing
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
 from loan_assets.resources.prediction_logs import PredictionLogs
@@ -67,6 +68,7 @@ def resources(settings: Settings) -> dict[str, object]:
     return {
         "io_manager": AssetStore(root=str(settings.store), keep=POLICY.versions_kept),
         "source": LoanSource(location=settings.source),
+        "landing": Landing(place=settings.landing),
         "feature_store": FeatureStoreDoor(
             folder=str(settings.feast), registry=settings.feast_registry, online=settings.feast_online
         ),
@@ -89,8 +91,8 @@ whole_graph = dg.define_asset_job(
 defs = dg.Definitions(
     assets=sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)])),
     asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
-    jobs=[whole_graph, sensors.retrain, sensors.daily_watch],
-    sensors=[sensors.keep_graph_fresh, sensors.retrain_on_drift],
+    jobs=[whole_graph, sensors.retrain, sensors.daily_watch, sensors.month_of_statements],
+    sensors=[sensors.keep_graph_fresh, sensors.retrain_on_drift, sensors.statements_arrive],
     schedules=[sensors.nightly_watch],
     executor=dg.in_process_executor,
     resources=resources(Settings.from_environment()),

@@ -110,6 +110,8 @@ class Policy:
     refused_share_over_base_rate: float = 1.0
     # Enough to step back past a bad week of daily materializations; a table version of the UCI book is 1 to 10 MB.
     versions_kept: int = 8
+    # How far beyond the delivered book new months of statements may arrive.
+    months_ahead: int = 12
     # The first day that the prediction log can hold.
     log_begins: str = "2026-01-01"
 

@@ -6,17 +6,23 @@ Here: when Dagster starts a run by itself. Not here: the rule by which drift ask
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from loan_assets.books import the_book
+from loan_assets.books.calendar import months_of
 from loan_assets.credit.vigilance import Check, Watch, asks_for_retraining, open_episode
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
+from loan_assets.resources.catalog import months_of_statements
+from loan_assets.resources.landing import Landing
 from loan_assets.resources.release_store import ReleaseStore
 
+BOOK = the_book()
 CAUSE = "loan_assets/cause"
 DRIFT = dg.AssetKey("drift_report")
 AT_ONCE = 200
@@ -27,6 +33,11 @@ retrain = dg.define_asset_job(
     "retrain",
     selection=model.downstream() - monitoring,
     description="The model anew from the training set in force, and everything that follows from it.",
+)
+month_of_statements = dg.define_asset_job(
+    "month_of_statements",
+    selection=dg.AssetSelection.assets("monthly_statements"),
+    description="One month of statements, from the book or from the file that arrived for it.",
 )
 daily_watch = dg.define_asset_job(
     "daily_watch", selection=monitoring, description="One day's log and its drift report."
@@ -58,6 +69,17 @@ def fresh_after_the_model() -> dg.AutomationCondition[dg.AssetKey]:
     return fresh(model.downstream() | dg.AssetSelection.assets("online_features"))
 
 
+def fresh_while_there(followed: dg.AssetSelection | None = None) -> dg.AutomationCondition[dg.AssetKey]:
+    """As `fresh`, for months that are there: one that has not arrived yet is requested by its arrival alone."""
+    return fresh(followed) & ~dg.AutomationCondition.missing()
+
+
+def fresh_with_what_is_there() -> dg.AutomationCondition[dg.AssetKey]:
+    """As `fresh`, for a table over all months: it does not wait for those that have not arrived yet."""
+    eager = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+    return eager & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
 def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
     """Every asset with the condition under which it is requested by itself.
 
@@ -66,12 +88,13 @@ def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefi
     """
     on_request = (dg.AssetSelection.assets("raw_loan_book") | model | monitoring).resolve(assets)
     after_the_model = model.downstream().resolve(assets)
+    own = {"monthly_statements": fresh_while_there, "feature_definitions": fresh_with_what_is_there}
 
     def condition(spec: dg.AssetSpec) -> dg.AssetSpec:
         if spec.key in on_request:
             return spec
-        follows = fresh_after_the_model() if spec.key in after_the_model else fresh()
-        return spec.replace_attributes(automation_condition=follows)
+        usual = fresh_after_the_model if spec.key in after_the_model else fresh
+        return spec.replace_attributes(automation_condition=own.get(spec.key.to_python_identifier(), usual)())
 
     return list(dg.map_asset_specs(condition, assets))
 
@@ -106,6 +129,35 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, release_store: Release
     request = dg.RunRequest(run_key=f"drift-v{version}-until-{episode.days[-1]}", tags={CAUSE: cause})
     context.log.info(f"Retraining: {cause}.")
     return dg.SensorResult(run_requests=[request], cursor=watch.answered(episode).to_json())
+
+
+@dg.sensor(
+    job=month_of_statements,
+    minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def statements_arrive(context: dg.SensorEvaluationContext, landing: Landing) -> dg.SensorResult:
+    """Materialize a month of statements when its file arrives in the landing folder, and again when it changes.
+
+    What follows from it (features, online store, scores) is requested by `keep_graph_fresh`. A file that breaks the
+    contract fails its run and is asked for again only when it has changed.
+    """
+    known: dict[str, str] = json.loads(context.cursor or "{}")
+    try:
+        arrived = {one.month: one.mark for one in landing.arrivals()}
+    except Refusal as refusal:
+        return dg.SensorResult(skip_reason=str(refusal), cursor=context.cursor)
+    expected = set(months_of_statements(BOOK).get_partition_keys()) - set(months_of(BOOK))
+    new = sorted(month for month, mark in arrived.items() if known.get(month) != mark and month in expected)
+    strange = sorted(set(arrived) - expected)
+    for month in set(strange) - set(known):
+        context.log.warning(f"A file for {month} has arrived, which is no month that is awaited; it is left alone.")
+    requests = [
+        dg.RunRequest(run_key=f"{month}-{arrived[month]}", partition_key=month, tags={CAUSE: f"{month} has arrived"})
+        for month in new
+    ]
+    skipped = None if requests else f"{len(arrived)} months have arrived, none of them new."
+    return dg.SensorResult(run_requests=requests, skip_reason=skipped, cursor=json.dumps(arrived, sort_keys=True))
 
 
 @dg.schedule(job=daily_watch, cron_schedule="15 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)

@@ -18,6 +18,7 @@ class Settings:
 
     home: Path
     source: str
+    landing: str
     mlflow_uri: str
     mlflow_artifacts: str
     feast_registry: str
@@ -59,6 +60,7 @@ class Settings:
         """Read LOAN_HOME (default `.loan_assets` in the working directory) and what may be moved out of it.
 
         LOAN_SOURCE: `packaged` (default), `uci`, a CSV, Excel, zip or Parquet path, or any fsspec URL.
+        LOAN_LANDING: the folder or fsspec prefix in which new months arrive, `landing` under LOAN_HOME by default.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
         a folder under LOAN_HOME. A variable that is set to nothing counts as not set.
         """
@@ -68,6 +70,7 @@ class Settings:
         return cls(
             home=home,
             source=variables.get("LOAN_SOURCE", "packaged"),
+            landing=variables.get("LOAN_LANDING", str(home / "landing")),
             mlflow_uri=variables.get("LOAN_MLFLOW_URI", f"sqlite:///{home}/mlflow/mlflow.db"),
             mlflow_artifacts=variables.get("LOAN_MLFLOW_ARTIFACTS", str(home / "mlflow" / "artifacts")),
             feast_registry=variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db"),

@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 
 from loan_assets.books import LoanBook, Role
 from loan_assets.definitions import OWNERS, defs
 from loan_assets.resources.release_store import ReleaseStore
+from loan_assets.sensors import nightly_watch
 from loan_assets_tests.conftest import ROOT, Home, in_a_fresh_process
 
 GRAPH = defs.resolve_asset_graph()
@@ -65,9 +68,36 @@ def test_every_table_is_typed_and_shows_its_columns() -> None:
         assert ("dagster/column_schema" in GRAPH.get(key).metadata) == is_table, key
 
 
-def test_every_group_is_judged_by_checks_that_can_stop_a_run() -> None:
-    checked = {key.asset_key for key in GRAPH.asset_check_keys if GRAPH.get_check_spec(key).blocking}
-    assert {GRAPH.get(key).group_name for key in checked} == set(OWNERS)
+def test_every_group_is_judged_and_what_others_build_on_can_stop_a_run() -> None:
+    checks = {key: GRAPH.get_check_spec(key) for key in GRAPH.asset_check_keys}
+    assert {GRAPH.get(key.asset_key).group_name for key in checks} == set(OWNERS)
+    blocking = {GRAPH.get(key.asset_key).group_name for key, spec in checks.items() if spec.blocking}
+    assert blocking == set(OWNERS) - {"monitoring"}
+
+
+def test_sensors_and_schedules_run_from_the_first_start() -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
+    assert sensors == dict.fromkeys(
+        ("keep_graph_fresh", "retrain_on_drift", "statements_arrive"), dg.DefaultSensorStatus.RUNNING
+    )
+    (schedule,) = defs.schedules or []
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.name, schedule.default_status) == ("nightly_watch", dg.DefaultScheduleStatus.RUNNING)
+
+
+def test_the_night_watches_the_day_that_ended() -> None:
+    at = datetime(2026, 3, 1, 0, 15, tzinfo=UTC)
+    request = nightly_watch(dg.build_schedule_context(scheduled_execution_time=at))
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "2026-02-28"
+
+
+def test_only_people_drift_and_the_first_job_ask_for_a_model() -> None:
+    by_itself = {
+        key.to_user_string() for key in GRAPH.get_all_asset_keys() if GRAPH.get(key).automation_condition is not None
+    }
+    everything = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}
+    assert everything - by_itself == {"raw_loan_book", "default_model", "prediction_log", "drift_report"}
 
 
 def test_the_readme_draws_the_graph_as_it_is() -> None:

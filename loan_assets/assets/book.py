@@ -7,9 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from loan_assets.books import tables, the_book
+from loan_assets.books.calendar import months_of
 from loan_assets.credit import statements
 from loan_assets.credit.conformance import departures_from_published
 from loan_assets.resources.catalog import months_of_statements, picture, table_of, table_type
+from loan_assets.resources.landing import Landing
 from loan_assets.resources.loan_source import LoanSource
 
 BOOK = the_book()
@@ -57,9 +59,22 @@ def book_matches_its_published_totals(raw_loan_book: pd.DataFrame) -> dg.AssetCh
     backfill_policy=dg.BackfillPolicy.single_run(),
     dagster_type=table_type("MonthlyStatements", tables.statements(BOOK), [KEY]),
 )
-def monthly_statements(context: dg.AssetExecutionContext, raw_loan_book: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What each client owed, paid and was behind with, month by month: one statement a client and month."""
-    months = {month: statements.month_of_statements(raw_loan_book, month, BOOK) for month in context.partition_keys}
+def monthly_statements(
+    context: dg.AssetExecutionContext, landing: Landing, raw_loan_book: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """What each client owed, paid and was behind with, month by month: one statement a client and month.
+
+    The months of the delivered book are read from it; a later month is read from the file that arrived for it.
+    """
+    months = {}
+    for month in context.partition_keys:
+        if month in months_of(BOOK):
+            months[month] = statements.month_of_statements(raw_loan_book, month, BOOK)
+        else:
+            arrived, provenance = landing.read(month, BOOK)
+            months[month] = statements.dated(arrived, month, BOOK)
+            came = {"delivered_from": provenance.location, "sha256": provenance.sha256, "bytes": provenance.bytes}
+            context.add_asset_metadata(came, partition_key=month)
     for month, table in months.items():
         measures = table.drop(columns=[KEY]).select_dtypes("number").mean()
         context.add_asset_metadata(

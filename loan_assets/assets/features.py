@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loan_assets.books import tables, the_book
-from loan_assets.books.calendar import months_of
+from loan_assets.books.calendar import month_after, months_of
 from loan_assets.credit import statements
 from loan_assets.resources.catalog import months_of_statements, picture, table_type
 from loan_assets.resources.feature_store import SERVICE, VIEW, FeatureStoreDoor
@@ -80,11 +80,10 @@ def borrower_features(
 @dg.asset_check(asset=borrower_features, blocking=True)
 def full_windows_have_no_gaps(borrower_features: dict[str, pd.DataFrame]) -> dg.AssetCheckResult:
     """Where six months of statements are there, every feature of every client is a finite number."""
-    full = months_of(BOOK)[BOOK.window - 1 :]
     gaps = {
         month: int((~np.isfinite(table[list(BOOK.feature_names)].to_numpy())).sum())
         for month, table in borrower_features.items()
-        if month in full
+        if month_after(month, 1 - BOOK.window) >= months_of(BOOK)[0]
     }
     return dg.AssetCheckResult(passed=not any(gaps.values()), metadata={"full_windows": len(gaps), "gaps": gaps})
 

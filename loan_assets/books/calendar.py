@@ -12,11 +12,15 @@ MONTH = "%Y-%m"
 
 def months_of(book: LoanBook) -> tuple[str, ...]:
     """The statement months the book covers, `2005-04` style, oldest first."""
-    months, month = [], book.first_month
-    while month <= book.last_month:
-        months.append(month.strftime(MONTH))
-        month = (month + timedelta(days=32)).replace(day=1)
-    return tuple(months)
+    count = (book.last_month.year - book.first_month.year) * 12 + book.last_month.month - book.first_month.month + 1
+    return tuple(month_after(book.first_month.strftime(MONTH), months) for months in range(count))
+
+
+def month_after(month: str, months: int) -> str:
+    """The month that many months after another; before it, where the number is negative."""
+    year, number = (int(part) for part in month.split("-"))
+    years, rest = divmod(year * 12 + number - 1 + months, 12)
+    return f"{years:04}-{rest + 1:02}"
 
 
 def statement_day(month: str) -> datetime:

@@ -6,11 +6,12 @@ then. No message ever carries a value from a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loan_assets.books import Column, Kind, LoanBook, Role
+from loan_assets.books.tables import statements
 from loan_assets.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -86,57 +87,73 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
     Raises:
         Refusal: naming the file, its row count, the columns, the rules and how many rows break each.
     """
+    frame = _conformed(delivered, book.received, book.key.name, file)
+    departures = departures_from_published(frame, book)
+    if departures:
+        raise Refusal(
+            f"{file} ({len(frame):,} rows) is not the table of {book.title!r}: {_listed(departures)}.", DELIVER
+        )
+    return frame
+
+
+def conform_month(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
+    """One month of statements as delivered later: the key and each measure, by the same rules as the book's.
+
+    Raises:
+        Refusal: as `conform` does.
+    """
+    columns = [column for column in statements(book) if column.role is not Role.EVENT_TIME]
+    return _conformed(delivered, columns, book.key.name, file)
+
+
+def _conformed(delivered: pd.DataFrame, columns: Sequence[Column], key: str, file: str) -> pd.DataFrame:
     import pandas as pd
 
-    words = {
-        _plain(name): column.name for column in book.received for name in (column.name, column.source or "") if name
-    }
+    words = {_plain(name): column.name for column in columns for name in (column.name, column.source or "") if name}
     named = delivered.rename(columns={name: words.get(_plain(str(name)), str(name)) for name in delivered.columns})
-    wanted = [column.name for column in book.received]
     rows = len(named)
     if rows == 0:
         raise Refusal(f"{file} has no rows.", DELIVER)
-    missing = [f"{column.name} ({column.source})" for column in book.received if column.name not in named.columns]
+    missing = [
+        f"{column.name} ({column.source})" if column.source else column.name
+        for column in columns
+        if column.name not in named.columns
+    ]
     if missing:
         raise Refusal(f"{file} ({rows:,} rows) lacks {_listed(missing)}.", DELIVER)
-    repeated = sorted(set(named.columns[named.columns.duplicated()]) & set(wanted))
+    repeated = sorted(set(named.columns[named.columns.duplicated()]) & {column.name for column in columns})
     if repeated:
         raise Refusal(f"{file} ({rows:,} rows) has {_listed(repeated)} more than once.", DELIVER)
-    frame = pd.DataFrame(index=pd.RangeIndex(rows))
-    unfit: list[Breach] = []
-    for column in book.received:
-        numbers = pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce")
-        empty = int(named[column.name].isna().sum())
-        wrong = int(numbers.isna().sum()) - empty
-        fractions = int((numbers % 1 != 0).sum()) - int(numbers.isna().sum()) if column.kind is Kind.INTEGER else 0
-        # Whole numbers that arrive as floating point have been rounded beyond this already.
-        rounded = int((numbers.abs() > EXACT).sum()) if column.kind is Kind.INTEGER and numbers.dtype.kind == "f" else 0
-        rules = {
-            "is empty": empty,
-            "is not a number": wrong,
-            "is not a whole number": fractions,
-            "is too large to be read exactly": rounded,
-        }
-        for rule, count in rules.items():
-            if count > 0:
-                unfit.append(Breach(column=column.name, rule=rule, rows=count))
-        frame[column.name] = numbers
-    broken = tuple(unfit)
+    frame = pd.DataFrame(
+        {column.name: pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce") for column in columns}
+    )
+    broken = tuple(breach for column in columns for breach in _unfit(column, named[column.name], frame[column.name]))
     if not broken:
-        infinite = frame.columns[frame.isin([float("inf"), float("-inf")]).any()]
-        broken = tuple(
-            Breach(column=name, rule="is infinite", rows=int(frame[name].isin([float("inf"), float("-inf")]).sum()))
-            for name in infinite
-        )
-    if not broken:
-        frame = frame.astype({column.name: STORED_AS[column.kind] for column in book.received})
-        broken = breaches(frame, book.received, unique=[book.key.name])
+        frame = frame.astype({column.name: STORED_AS[column.kind] for column in columns})
+        broken = breaches(frame, columns, unique=[key])
     if broken:
         raise Refusal(f"{file} ({rows:,} rows) breaks the contract: {_listed([str(one) for one in broken])}.", DELIVER)
-    departures = departures_from_published(frame, book)
-    if departures:
-        raise Refusal(f"{file} ({rows:,} rows) is not the table of {book.title!r}: {_listed(departures)}.", DELIVER)
     return frame
+
+
+def _unfit(column: Column, delivered: pd.Series[Any], numbers: pd.Series[float]) -> Iterator[Breach]:
+    """What keeps a delivered column from being read as the numbers it should hold."""
+    empty = int(delivered.isna().sum())
+    infinite = int(numbers.isin([float("inf"), float("-inf")]).sum())
+    is_whole = column.kind is Kind.INTEGER
+    rules = {
+        "is empty": empty,
+        "is not a number": int(numbers.isna().sum()) - empty,
+        "is infinite": infinite,
+        "is not a whole number": int((numbers % 1 > 0).sum()) if is_whole else 0,
+        # Whole numbers that arrive as floating point have been rounded beyond this already.
+        "is too large to be read exactly": int((numbers.abs() > EXACT).sum()) - infinite
+        if is_whole and numbers.dtype.kind == "f"
+        else 0,
+    }
+    for rule, rows in rules.items():
+        if rows > 0:
+            yield Breach(column=column.name, rule=rule, rows=rows)
 
 
 def departures_from_published(frame: pd.DataFrame, book: LoanBook) -> tuple[str, ...]:

@@ -32,9 +32,14 @@ def month_of_statements(received: pd.DataFrame, month: str, book: LoanBook) -> p
             f"The book {book.name} carries no statements for {month}; it covers {' to '.join(_ends(book))}.",
             "Materialize a month that it covers.",
         )
-    known = _instants(statement_day(month), len(received))
-    table = pd.DataFrame({book.key.name: received[book.key.name], EVENT_TIME.name: known, CREATED_TIME.name: known})
-    return table.assign(**measures)[[column.name for column in statements(book)]]
+    return dated(received[[book.key.name]].assign(**measures), month, book)
+
+
+def dated(measures: pd.DataFrame, month: str, book: LoanBook) -> pd.DataFrame:
+    """A month's key and measures as its statements: both instants are those of the month."""
+    known = _instants(statement_day(month), len(measures))
+    table = measures.reset_index(drop=True).assign(**{EVENT_TIME.name: known, CREATED_TIME.name: known})
+    return table[[column.name for column in statements(book)]]
 
 
 def profiles_of(received: pd.DataFrame, book: LoanBook) -> pd.DataFrame:

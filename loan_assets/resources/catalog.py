@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from loan_assets.books import Column, Kind, LoanBook
-from loan_assets.books.calendar import MONTH, months_of, statement_day
+from loan_assets.books.calendar import MONTH, month_after, months_of
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import DAY
 
@@ -86,10 +85,10 @@ def column_schema(columns: Sequence[Column]) -> dg.TableSchema:
 
 
 def months_of_statements(book: LoanBook) -> dg.MonthlyPartitionsDefinition:
-    """One partition per statement month that the book covers."""
+    """One partition per statement month that the book covers, and for those that may still arrive."""
     months = months_of(book)
-    after = statement_day(months[-1]) + timedelta(days=1)
-    return dg.MonthlyPartitionsDefinition(start_date=months[0], end_date=after.strftime(MONTH), fmt=MONTH)
+    end = month_after(months[-1], POLICY.months_ahead + 1)
+    return dg.MonthlyPartitionsDefinition(start_date=months[0], end_date=end, fmt=MONTH)
 
 
 def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -55,7 +57,7 @@ class LoanSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise Refusal(
                 f"The packaged table {name} does not have the digest its book records.", "Reinstall loan_assets."
             )
-        kind, table = _parse(name, content, _headers(book))
+        kind, table = parse(name, content, _headers(book))
         frame = conform(table, book, name)
         return frame, Provenance(location=name, format=kind, bytes=len(content), sha256=digest, rows=len(frame))
 
@@ -63,30 +65,43 @@ class LoanSource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The location as it may be shown, and the bytes found there."""
         if self.location == "packaged":
             return book.packaged_file, (files("loan_assets.books") / "data" / book.packaged_file).read_bytes()
-        location = book.official_archive if self.location == "uci" else self.location
-        shown = without_secrets(location)
-        import fsspec
+        return fetch(book.official_archive if self.location == "uci" else self.location)
 
-        try:
-            with fsspec.open(location, "rb") as file:
-                content: bytes = file.read()
-        # What a driver says may hold the credentials it was given: only the kind of error goes on.
-        except (FileNotFoundError, NotADirectoryError):
-            raise Refusal(f"There is no file at {shown}, or its host cannot be reached.", POINT) from None
-        except IsADirectoryError:
-            raise Refusal(f"{shown} is a directory, not a file.", POINT) from None
-        except ImportError:
-            protocol = shown.split("://")[0]
-            extra = EXTRAS.get(protocol)
-            install = f"Run pip install 'loan-assets[{extra}]'" if extra else f"Install the fsspec driver of {protocol}"
-            raise Refusal(
-                f"Reading {protocol}:// needs a driver that is not installed.", f"{install}, then run again."
-            ) from None
-        except Exception as refused:  # each driver raises its own kinds; all mean that nothing could be fetched
-            raise Refusal(f"{shown} cannot be read ({type(refused).__name__}).", POINT) from None
-        if not content:
-            raise Refusal(f"{shown} is empty: it has no bytes.", POINT)
-        return shown, content
+
+@contextmanager
+def told(shown: str, hint: str) -> Iterator[None]:
+    """Turn what a storage driver raises into sentences; what it says may hold the credentials it was given."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refusal(f"There is no file at {shown}, or its host cannot be reached.", hint) from None
+    except IsADirectoryError:
+        raise Refusal(f"{shown} is a directory, not a file.", hint) from None
+    except ImportError:
+        protocol = shown.split("://", maxsplit=1)[0]
+        extra = EXTRAS.get(protocol)
+        install = f"Run pip install 'loan-assets[{extra}]'" if extra else f"Install the fsspec driver of {protocol}"
+        raise Refusal(
+            f"Reading {protocol}:// needs a driver that is not installed.", f"{install}, then run again."
+        ) from None
+    except Exception as refused:  # each driver raises its own kinds; all mean that nothing could be fetched
+        raise Refusal(f"{shown} cannot be read ({type(refused).__name__}).", hint) from None
+
+
+def fetch(location: str, hint: str = POINT) -> tuple[str, bytes]:
+    """A location as it may be shown, and the bytes found there.
+
+    Raises:
+        Refusal: when there is nothing, or it cannot be read; `hint` is the next step.
+    """
+    import fsspec
+
+    shown = without_secrets(location)
+    with told(shown, hint), fsspec.open(location, "rb") as file:
+        content: bytes = file.read()
+    if not content:
+        raise Refusal(f"{shown} is empty: it has no bytes.", hint)
+    return shown, content
 
 
 def _headers(book: LoanBook) -> frozenset[str]:
@@ -94,7 +109,7 @@ def _headers(book: LoanBook) -> frozenset[str]:
     return frozenset({book.key.name.lower(), str(book.key.source).lower()})
 
 
-def _parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
+def parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
     """The kind of file and its table, told by the first bytes rather than by the name."""
     import pandas as pd
 
@@ -129,7 +144,7 @@ def _parse_zip(name: str, content: bytes, headers: frozenset[str]) -> tuple[str,
         tables = [member for member in names if member.lower().endswith((".xls", ".xlsx", ".csv", ".parquet"))]
         if len(tables) != 1:
             raise Refusal(f"{name} holds {len(tables)} tables where one is expected.", POINT)
-        kind, table = _parse(f"{name}/{tables[0]}", archive.read(tables[0]), headers)
+        kind, table = parse(f"{name}/{tables[0]}", archive.read(tables[0]), headers)
     return f"zip/{kind}", table
 
 
