@@ -17,10 +17,12 @@ from rich.markup import escape
 
 from loan_assets.books import the_book
 from loan_assets.policy import POLICY
+from loan_assets.prediction_record import read_day
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.loan_source import LoanSource
+from loan_assets.resources.online_store import OnlineTables
 from loan_assets.resources.registry import CHAMPION, Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.resources.versioned_store import VersionedStore
@@ -52,6 +54,8 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         ("MLflow", _mlflow),
         ("Release", _release),
         ("Bento", _bento),
+        ("Online", _online),
+        ("Log", _log),
     )
     findings: list[Finding] = []
     for place, look in examinations:
@@ -189,6 +193,31 @@ def _bento(settings: Settings) -> Iterator[Finding]:
     bento: BuiltBento = store.read("loan_bento", BuiltBento)
     BentoStore(home=str(settings.bentoml_home)).verified(bento)
     yield Finding(place="Bento", state="well", found=f"{bento.tag}, verified")
+
+
+def _online(settings: Settings) -> Iterator[Finding]:
+    if not settings.online.exists():
+        step = "Materialize online_features, or run `loan-assets run`."
+        yield Finding(place="Online", state="missing", found="no table for the endpoint yet", next_step=step)
+        return
+    table = OnlineTables(root=str(settings.online)).table()
+    found = f"{len(table.clients):,} clients as of {table.facts.features_as_of[:10]}, verified"
+    yield Finding(place="Online", state="well", found=found)
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    days = sorted(path for path in settings.predictions.glob("*-*-*")) if settings.predictions.exists() else []
+    if not days:
+        step = "`make serve` answers applications and keeps the log."
+        yield Finding(place="Log", state="missing", found="no answers on record", next_step=step)
+        return
+    records, damages = read_day(days[-1])
+    found = f"{len(records):,} answers on {days[-1].name}, {len(days)} days on record"
+    for damage in damages:
+        step = "The other lines of that day are read; restore the file from a backup to have these too."
+        unread = f"{damage.lines} lines of {days[-1].name}/{damage.file} are cut or altered"
+        yield Finding(place="Log", state="broken", found=unread, next_step=step)
+    yield Finding(place="Log", state="well", found=found)
 
 
 def _release(settings: Settings) -> Iterator[Finding]:

@@ -82,8 +82,8 @@ class Vigilance:
     """When a day's applicants count as changed, and when that asks for a retraining.
 
     A column has moved at 0.1: a tenth of a standard deviation, or a Jensen-Shannon distance of 0.1, the limits that
-    Evidently sets for large samples. Below 500 applications chance alone moves columns: of 60 unchanged days of 250,
-    28 % scored over 0.2; of 60 days of 500, none did (highest score 0.17); of 60 days of 1,000, none (0.04).
+    Evidently sets for large samples. Below 500 applications chance alone moves columns: of 100 unchanged days of 250,
+    17 scored over 0.2; of 100 days of 500 or of 1,000 none did (highest score 0.13). See `benchmarks/quiet_days.py`.
     """
 
     smallest_day: int = 500
