@@ -89,7 +89,8 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                         description=f"Scores applications of {book.title!r} with model version {version}.",
                         python={"packages": [f"numpy=={installed('numpy')}"], "lock_packages": False},
                     )
-        size = sum(path.stat().st_size for path in self.folder_of(tag).rglob("*") if path.is_file())
+        packed = [path for path in self.folder_of(tag).rglob("*") if not set(path.parts) & set(BYPRODUCTS)]
+        size = sum(path.stat().st_size for path in packed if path.is_file())
         return BuiltBento(tag=tag, bytes=size, release_digest=digest, contents=contents)
 
     def verified(self, bento: BuiltBento) -> Path:
