@@ -8,6 +8,7 @@ directory), LOAN_REHEARSED_DAY a day under which a rehearsal is logged.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from http import HTTPStatus
@@ -32,6 +33,17 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     Refusal: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 RETRY_SECONDS = "5"
+
+
+def without_what_was_sent(record: logging.LogRecord) -> bool:
+    """Keep a log line and drop its traceback where that repeats a body that could not be read as JSON."""
+    if record.exc_info and type(record.exc_info[1]).__name__ == "ValidationError":
+        record.exc_info = record.exc_text = None
+    return True
+
+
+# BentoML logs the exception of a body that is not JSON, with the body in it.
+logging.getLogger("bentoml._internal.server.http_app").addFilter(without_what_was_sent)
 
 
 @bentoml.service(name="loan_default", traffic={"timeout": 10})

@@ -115,6 +115,20 @@ def test_a_body_of_another_form_is_a_bad_request(body: object, ran: Home, endpoi
     assert str(CANARY) not in (ran.settings.home / "endpoint.log").read_text()
 
 
+def test_a_body_that_is_no_json_is_a_bad_request_and_not_logged(ran: Home, endpoint: Endpoint) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=10)
+    try:
+        for body in (f"no json {CANARY}", f'{{"applications": [{CANARY}', "[]", f"[{CANARY}]"):
+            connection.request("POST", "/score", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            assert (answer.status, str(CANARY) in answer.read().decode()) == (400, False)
+    finally:
+        connection.close()
+    printed = (ran.settings.home / "endpoint.log").read_text()
+    assert "Exception on /score" in printed
+    assert str(CANARY) not in printed
+
+
 def test_a_missing_field_is_named(endpoint: Endpoint, good: dict[str, Any]) -> None:
     missing = {name: value for name, value in good.items() if name != "credit_limit"}
     reply = endpoint.post("/score", {"applications": [missing]})
