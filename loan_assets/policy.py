@@ -75,6 +75,50 @@ class Parity:
     flat_trees: float = 1e-12
     # ONNX adds leaves in float32: about 3e-7 was seen.
     onnx: float = 1e-6
+    # SHAP values are sums of a few hundred doubles: 4e-15 was seen.
+    reasons: float = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What a refused applicant is told.
+
+    At most four reasons: more are not likely to be helpful (12 CFR 1002, Supplement I, 1002.9(b)(2)-1). A reason that
+    carries less than a twentieth of what speaks against the applicant is not a principal one.
+    """
+
+    most: int = 4
+    least_share: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """How much the endpoint takes on, and how long it waits.
+
+    A body of 1,000 applications is about 500 kB. A client that has not sent its request within ten seconds is not going
+    to. 32 requests are what a worker answers in two or three milliseconds; one that is further behind is refused at
+    once, which costs a third of an answer. Answers are forced to disk every half second, which bounds what a power
+    failure can take; a killed process loses none.
+    """
+
+    largest_body: int = 1_000_000
+    most_rows: int = 1_000
+    most_ahead: int = 32
+    # The same for a few large requests ahead of many small ones.
+    longest_wait: float = 0.1
+    # Requests at once, those that are still being sent included; beyond them nothing is read.
+    most_open: int = 2_000
+    patience: float = 10.0
+    retry_after: int = 1
+    seconds_between_syncs: float = 0.5
+    seconds_between_looks: float = 0.5
+    log_file_bytes: int = 64_000_000
+    # A week at a hundred answers a second is about 70 GB; archive the older days or raise it.
+    log_bytes: int = 100_000_000_000
+    # A repeat of a request that the caller has named is answered from the record for this long.
+    repeat_days: int = 7
+    # Answer from features past their life and say so, rather than not at all.
+    answers_stale: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +148,8 @@ class Policy:
     floors: Floors = field(default_factory=Floors)
     evidence: Evidence = field(default_factory=Evidence)
     parity: Parity = field(default_factory=Parity)
+    explanation: Explanation = field(default_factory=Explanation)
+    endpoint: Endpoint = field(default_factory=Endpoint)
     vigilance: Vigilance = field(default_factory=Vigilance)
     # Refuse as many applicants as default in the training part: the threshold that keeps the refusals equal to the
     # base rate, about 0.31 on the UCI book. It is computed out of fold per version and travels with the release.

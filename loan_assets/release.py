@@ -23,7 +23,7 @@ from loan_assets.credit.scoring import Calibration, FlatTrees, probability
 from loan_assets.refusal import Refusal
 from loan_assets.sealed import verify
 
-FORMAT = "loan-assets/release/1"
+FORMAT = "loan-assets/release/2"
 FACTS, TREES, ONNX, REFERENCE = "release.json", "trees", "model.onnx", "reference.parquet"
 
 
@@ -56,7 +56,11 @@ class Release:
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of default, shape (rows,), for features of shape (rows, features) in `facts.features` order."""
-        return probability(self.trees.log_odds(features), self.facts.calibration)
+        return self.probability(self.trees.log_odds(features))
+
+    def probability(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of default from what the trees gave, after the release's calibration line."""
+        return probability(log_odds, self.facts.calibration)
 
 
 def write_release(folder: Path, facts: ReleaseFacts, trees: FlatTrees, onnx: bytes) -> None:

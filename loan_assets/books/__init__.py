@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
+from operator import itemgetter
 from typing import Any
 
 from loan_assets.refusal import Refusal
@@ -184,6 +185,11 @@ class LoanBook:
         return tuple(feature.name for feature in self.features)
 
     @cached_property
+    def formulas(self) -> tuple[tuple[str, Callable[..., Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]], ...]:
+        """Each feature's name, its function, and what reads that function's arguments from received columns."""
+        return tuple((feature.name, feature.function, _reader(feature.inputs)) for feature in self.features)
+
+    @cached_property
     def audited(self) -> tuple[Column, ...]:
         """The columns by which outcomes are compared between groups: the protected ones and the audited inputs."""
         return tuple(column for column in self.received if column.role is Role.PROTECTED or column.audited)
@@ -225,7 +231,15 @@ def compute_features(book: LoanBook, received: Mapping[str, Any]) -> dict[str, A
     Values are double precision; whoever stores or scores them rounds to float32, in which the model was fitted.
     Raises KeyError naming the first received column that is missing.
     """
-    return {feature.name: feature.function(*(received[name] for name in feature.inputs)) for feature in book.features}
+    return {name: function(*reads(received)) for name, function, reads in book.formulas}
+
+
+def _reader(inputs: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What takes a function's arguments out of received columns, as a tuple also where there is only one."""
+    if len(inputs) > 1:
+        return itemgetter(*inputs)
+    (only,) = inputs
+    return lambda received: (received[only],)
 
 
 @cache

@@ -85,21 +85,36 @@ def training_set(book: LoanBook) -> tuple[Column, ...]:
 
 
 def predictions(book: LoanBook) -> tuple[Column, ...]:
-    """One row an answer of the endpoint: what it was, and the columns received with it.
+    """One row an answer of the endpoint: what it was and why, the columns received with it, the features scored.
 
-    Received columns are missing where the answer was by client number, protected ones also where they were not sent.
+    Received columns are missing where the answer was by client number, protected ones also where they were not sent;
+    the shadow's are missing where no challenger stood in shadow.
     """
-    _, _, probability, decision, version, release = scores(book)
+    _, as_of, probability, decision, version, release = scores(book)
     asked = (
-        Column(name="prediction_id", role=Role.KEY, kind=Kind.WORD, meaning="The answer's own number"),
+        Column(name="prediction_id", role=Role.KEY, kind=Kind.WORD, meaning="The answer's own name"),
+        Column(name="request_id", role=Role.FACT, kind=Kind.WORD, meaning="The request it was part of"),
         replace(EVENT_TIME, name="answered_at", meaning="The instant of the answer, UTC"),
+        Column(name="route", role=Role.FACT, kind=Kind.WORD, meaning="The route that was asked"),
         Column(name="asked_by", role=Role.FACT, kind=Kind.WORD, meaning="`application` or `client`"),
         replace(book.key, role=Role.FACT, kind=Kind.NUMBER, nullable=True),
+    )
+    answered = (
+        probability,
+        decision,
+        Column(name="reasons", role=Role.FACT, kind=Kind.WORD, meaning="Codes of the principal reasons of a refusal"),
+        version,
+        release,
+        Column(name="arm", role=Role.FACT, kind=Kind.WORD, meaning="`champion` or `canary`"),
+        replace(as_of, nullable=True),
+        Column(name="is_stale", role=Role.FACT, kind=Kind.INTEGER, meaning="1 where features were past their life"),
+        replace(probability, name="shadow_probability", meaning="What the shadow would have said", nullable=True),
+        replace(version, name="shadow_version", kind=Kind.NUMBER, meaning="The shadow's version", nullable=True),
     )
     received = tuple(
         replace(column, kind=Kind.NUMBER, nullable=True) for column in book.with_role(Role.FEATURE, Role.PROTECTED)
     )
-    return (*asked, probability, decision, version, release, *received)
+    return (*asked, *answered, *received, *feature_values(book))
 
 
 def scores(book: LoanBook) -> tuple[Column, ...]:

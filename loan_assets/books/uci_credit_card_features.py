@@ -184,52 +184,34 @@ def delayed_utilisation(pay_status_1: Any, bill_amount_1: Any, credit_limit: Any
     return positive(pay_status_1) * positive(share(bill_amount_1, credit_limit))
 
 
+# Features that measure one idea share its sentence: a client is told the idea once, with the weight of all of them.
+LATE = "You were late with payments in recent months."
+NEAR_THE_LIMIT = "Your balance is high compared with your credit limit."
+PAID_LITTLE = "You paid little in recent months."
+
 FEATURES = (
     Feature(function=education_level, reason="Your recorded level of education."),
     Feature(function=latest_pay_status, reason="Your most recent payment was late or only partly made.", unit="months"),
     Feature(function=latest_bill, reason="The balance on your latest statement.", unit="NT$"),
-    Feature(function=headroom, reason="Too little of your credit limit is left unused.", unit="NT$"),
-    Feature(function=utilisation, reason="Your balance is high compared with your credit limit."),
+    Feature(function=headroom, reason=NEAR_THE_LIMIT, unit="NT$"),
+    Feature(function=utilisation, reason=NEAR_THE_LIMIT),
     Feature(function=utilisation_change, reason="Your balance changed sharply in the last month."),
-    Feature(
-        function=average_utilisation, reason="Your balance has been high compared with your credit limit for months."
-    ),
+    Feature(function=average_utilisation, reason=NEAR_THE_LIMIT),
     Feature(function=utilisation_trend, reason="Your balance has been growing over the last six months."),
     Feature(function=average_spending, reason="Your monthly spending compared with your credit limit."),
     Feature(function=payment_share, reason="Your payments are small compared with the balances due.", direction=-1),
-    Feature(
-        function=total_payments, reason="You paid little in total over the last six months.", unit="NT$", direction=-1
-    ),
-    Feature(
-        function=smallest_payment,
-        reason="In at least one recent month you paid little or nothing.",
-        unit="NT$",
-        direction=-1,
-    ),
-    Feature(
-        function=payment_two_months_ago,
-        reason="You paid little two months before your latest statement.",
-        unit="NT$",
-        direction=-1,
-    ),
-    Feature(
-        function=months_in_delay, reason="You were late in several of the last six months.", unit="months", direction=1
-    ),
+    Feature(function=total_payments, reason=PAID_LITTLE, unit="NT$", direction=-1),
+    Feature(function=smallest_payment, reason=PAID_LITTLE, unit="NT$", direction=-1),
+    Feature(function=payment_two_months_ago, reason=PAID_LITTLE, unit="NT$", direction=-1),
+    Feature(function=months_in_delay, reason=LATE, unit="months", direction=1),
     Feature(
         function=months_paid_in_full,
         reason="The balance was paid in full in few of the last six months.",
         unit="months",
     ),
-    Feature(
-        function=recent_delay,
-        reason="You have been late with payments in the last three months.",
-        unit="months",
-        direction=1,
-    ),
-    Feature(
-        function=total_delay, reason="Your payment delays over the last six months add up.", unit="months", direction=1
-    ),
-    Feature(function=fading_delay, reason="Your recent payment delays.", unit="months", direction=1),
+    Feature(function=recent_delay, reason=LATE, unit="months", direction=1),
+    Feature(function=total_delay, reason=LATE, unit="months", direction=1),
+    Feature(function=fading_delay, reason=LATE, unit="months", direction=1),
     Feature(
         function=worst_delay,
         reason="At least one payment in the last six months was long overdue.",

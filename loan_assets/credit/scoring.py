@@ -19,8 +19,9 @@ CHUNK_ROWS = 4096
 class FlatTrees:
     """Every node of every tree in one array per fact; a leaf points at itself.
 
-    Shapes: `feature`, `threshold`, `left`, `right`, `missing_left`, `value` are (nodes,), `roots` is (trees,),
-    `baseline` and `depth` are (1,). `value` and `baseline` are log-odds, in double precision as in scikit-learn.
+    Shapes: `feature`, `threshold`, `left`, `right`, `missing_left`, `value`, `cover` are (nodes,), `roots` is (trees,),
+    `baseline` and `depth` are (1,). `value` and `baseline` are log-odds, in double precision as in scikit-learn;
+    `cover` is how many training rows reached the node.
     """
 
     feature: NDArray[np.int32]
@@ -29,6 +30,7 @@ class FlatTrees:
     right: NDArray[np.int32]
     missing_left: NDArray[np.bool_]
     value: NDArray[np.float64]
+    cover: NDArray[np.int64]
     roots: NDArray[np.int32]
     baseline: NDArray[np.float64]
     depth: NDArray[np.int32]

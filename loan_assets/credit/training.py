@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook, Role
+from loan_assets.credit.lookup import TreeTables
 from loan_assets.credit.scoring import FlatTrees, probability
 from loan_assets.policy import Boosting, Splits
 from loan_assets.refusal import Refusal
@@ -171,6 +172,7 @@ def train(training_set: pd.DataFrame, book: LoanBook, boosting: Boosting) -> tup
     label = training_set[book.label.name].to_numpy()
     pipeline = fit(inputs[seen], label[seen], book, boosting)
     trees = flatten(pipeline)
+    TreeTables.of(trees, len(book.features))  # refuses, before anything is logged, trees that cannot be explained
     onnx = to_onnx(pipeline, len(book.features))
     with one_thread():
         expected = pipeline.predict_proba(inputs)[:, 1]
@@ -206,6 +208,7 @@ def flatten(pipeline: Pipeline) -> FlatTrees:
         right=np.where(leaf, itself, nodes["right"] + offset).astype("int32"),
         missing_left=np.where(leaf, False, nodes["missing_go_to_left"]).astype("bool"),
         value=nodes["value"].astype("float64"),
+        cover=nodes["count"].astype("int64"),
         roots=roots.astype("int32"),
         baseline=np.asarray(model._baseline_prediction, dtype="float64").reshape(1),
         depth=np.array([nodes["depth"].max()], dtype="int32"),
