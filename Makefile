@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test dev serve mlflow lint lock clean
+.PHONY: setup demo test drill dev serve mlflow lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,10 @@ demo: setup
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 	@$(BIN)/pytest
+
+# The endpoint's tests of endurance at full length, about half an hour; `make test` runs them in short.
+drill: setup
+	@LOAN_DRILL=full $(BIN)/pytest -s loan_assets_tests/bento/test_drills.py
 
 dev: setup
 	@$(BIN)/loan-assets init && $(BIN)/dagster dev

@@ -1,66 +1,76 @@
-"""From what was asked to an answer: the book's features, the release's trees, the release's threshold.
+"""From what was asked to an answer: the book's features, the release's trees, the release's threshold and reasons.
 
-Here: reading applications and client numbers and scoring them, with numpy and the standard library. Not here: HTTP
-(`service`) or the log (`prediction_log`).
+Here: scoring applications and clients with numpy, and the record of each answer. Not here: bodies (`reading`), HTTP
+(`application`), which release scores (`releases`).
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loan_assets.books import Column, Kind, LoanBook, Role, book_named, compute_features
-from loan_assets.credit.scoring import is_refused
-from loan_assets.online_table import OnlineTable, UnknownClient
-from loan_assets.prediction_record import BY_APPLICATION, BY_CLIENT, PredictionRecord
+from bento.reading import Received
+from loan_assets.books import LoanBook, book_named, compute_features
+from loan_assets.credit.lookup import TreeTables
+from loan_assets.credit.reasons import Sentences, principal_reasons
+from loan_assets.policy import POLICY, Explanation
+from loan_assets.prediction_record import Shadow
 from loan_assets.refusal import Refusal
 from loan_assets.release import Release, read_release
 
-# Beyond this a double no longer holds every whole number; no column of a book is near it.
-LARGEST = 2.0**53
-MOST_ROWS = 1_000
-
-
-class BadRequest(ValueError):
-    """What was asked cannot be scored; the message names the row and the field, never the value."""
-
-
-class NobodyKnown(BadRequest):
-    """A client number that the online table does not hold."""
+REHEARSED_ROWS = 256
+# From here on one pass of arrays is faster than row after row of floats; both give the same bits.
+MANY = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request that was read: one row of features, what was received and whose it is, for each answer wanted."""
+    """A request that was read: rows of features, what was received and whose it is, for each answer wanted.
+
+    `as_of` holds the instant of each row's newest statement, ISO 8601, and `stale` whether that is past its life; both
+    are empty where the features were computed from what was sent.
+    """
 
     by: str
     features: NDArray[np.float32]
-    received: Sequence[Mapping[str, float]]
+    received: Sequence[Received]
     clients: Sequence[int | None]
+    as_of: Sequence[str] = ()
+    stale: Sequence[bool] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is answered for one row."""
+
+    default_probability: float
+    decision: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scorer:
-    """One release and the book it was trained on."""
+    """One verified release, the book it was trained on, and its trees as tables."""
 
     book: LoanBook
     release: Release
+    tables: TreeTables
+    sentences: Sentences
+    label: str
 
     @classmethod
-    def open(cls, folder: Path) -> Scorer:
-        """Verify and load a release, and the book it names.
+    def open(cls, folder: Path, *, expected: str | None = None) -> Scorer:
+        """Verify and load a release and the book it names, and rehearse it.
 
         Raises:
-            Refusal: when the release is damaged, or was trained on a book that computes other features.
+            Refusal: when the release is damaged, was trained on a book that computes other features, or its tables do
+                not answer as its trees do.
         """
-        release = read_release(folder, carries_reference=False)
+        release = read_release(folder, expected=expected, carries_reference=expected is not None)
         book = book_named(release.facts.book)
         if release.facts.book_digest != book.digest:
             raise Refusal(
@@ -68,103 +78,70 @@ class Scorer:
                 f"{book.name} {book.digest}.",
                 "Materialize loan_bento again, so that the box carries the book of its release.",
             )
-        return cls(book=book, release=release)
+        features = release.facts.features
+        tables = TreeTables.of(release.trees, len(features))
+        if not tables.agree_with(release.trees, _rehearsal(release, len(features))):
+            raise Refusal(f"The tables of release {release.digest[:12]} disagree with its trees.", "Release it again.")
+        return cls(
+            book=book,
+            release=release,
+            tables=tables,
+            sentences=Sentences(features=features, texts=tuple(release.facts.reasons[name] for name in features)),
+            label=release.digest[:12],
+        )
 
-    def read_applications(self, applications: object) -> Asked:
-        """Applications as received: a list of objects with the book's columns; protected ones may be left out.
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The sentence for each reason's code."""
+        return self.release.facts.reasons
 
-        Raises:
-            BadRequest: for the first application with a field that is missing, unknown or outside the book.
-        """
-        rows = [self._application(row, application) for row, application in enumerate(_rows(applications))]
-        features = np.empty((len(rows), len(self.book.features)), dtype="float32")
-        for row, received in enumerate(rows):
-            features[row] = list(compute_features(self.book, received).values())
-        key = self.book.key.name
-        clients = [int(received.pop(key)) if key in received else None for received in rows]
-        return Asked(by=BY_APPLICATION, features=features, received=rows, clients=clients)
+    @property
+    def version(self) -> int:
+        """The registry version of the release."""
+        return self.release.facts.version
 
-    def read_clients(self, clients: object, table: OnlineTable) -> Asked:
-        """Client numbers, whose newest features the online table holds.
+    def features_of(self, rows: Sequence[Received]) -> NDArray[np.float32]:
+        """The features of applications, shape (len(rows), features), in the book's order."""
+        if len(rows) < MANY:
+            return np.array([list(compute_features(self.book, row).values()) for row in rows], dtype="float32")
+        names = {name for feature in self.book.features for name in feature.inputs}
+        columns = {name: np.array([row[name] for row in rows], dtype="float64") for name in names}
+        return np.stack(list(compute_features(self.book, columns).values()), axis=1).astype("float32")
 
-        Raises:
-            BadRequest: for the first entry that is no client number.
-            NobodyKnown: for the first client that the table does not hold.
-            Refusal: when the table was computed by another book than this release's.
-        """
-        if (table.facts.book_digest, table.facts.features) != (self.book.digest, self.release.facts.features):
-            raise Refusal(
-                f"The online table was computed by book {table.facts.book} {table.facts.book_digest}, the release was "
-                f"trained on {self.book.name} {self.book.digest}.",
-                "Run `loan-assets run`, then serve the Bento it built.",
-            )
-        key = self.book.key.name
-        numbers = [int(_number(self.book.key, number, f"{key}s[{row}]")) for row, number in enumerate(_rows(clients))]
-        try:
-            features = table.of(numbers)
-        except UnknownClient as unknown:
-            raise NobodyKnown(f"{key}s[{unknown.position}] is not a client of the bank") from None
-        return Asked(by=BY_CLIENT, features=features, received=[{} for _ in numbers], clients=numbers)
+    def verdicts(self, features: NDArray[np.float32], explanation: Explanation = POLICY.explanation) -> list[Verdict]:
+        """The verdict on each row of features, shape (rows, features), with the reasons of every refusal."""
+        entries = self.tables.entries_of(features)
+        facts = self.release.facts
+        estimates = self.release.probability(self.tables.log_odds(entries)).tolist()
+        verdicts = []
+        for row, estimate in enumerate(estimates):
+            if estimate < facts.threshold:
+                verdicts.append(Verdict(default_probability=estimate, decision="approve", reasons=()))
+                continue
+            (weights,) = self.tables.contributions(entries[row : row + 1]).tolist()
+            reasons = tuple(principal_reasons(weights, self.sentences, explanation))
+            verdicts.append(Verdict(default_probability=estimate, decision="refuse", reasons=reasons))
+        return verdicts
 
-    def answer(self, asked: Asked, now: Callable[[], datetime]) -> list[PredictionRecord]:
-        """One record per row asked, in order."""
-        estimates = self.release.score(asked.features)
-        refused = is_refused(estimates, self.release.facts.threshold)
-        answered_at = now().isoformat(timespec="microseconds")
+    def shadows(self, features: NDArray[np.float32]) -> list[Shadow]:
+        """What this release would have answered, for the log."""
+        threshold = self.release.facts.threshold
         return [
-            PredictionRecord(
-                prediction_id=uuid.uuid4().hex,
-                answered_at=answered_at,
-                asked_by=asked.by,
-                client_id=client,
-                book=self.book.name,
-                book_digest=self.book.digest,
-                model_version=self.release.facts.version,
-                release_digest=self.release.digest[:12],
-                default_probability=float(estimate),
-                decision="refuse" if is_refusal else "approve",
-                received=received,
+            Shadow(
+                model_version=self.version,
+                release_digest=self.label,
+                default_probability=estimate,
+                decision="refuse" if estimate >= threshold else "approve",
             )
-            for estimate, is_refusal, received, client in zip(
-                estimates, refused, asked.received, asked.clients, strict=True
-            )
+            for estimate in self.release.score(features).tolist()
         ]
 
-    def _application(self, row: int, application: object) -> dict[str, float]:
-        where = f"applications[{row}]"
-        if not isinstance(application, Mapping):
-            raise BadRequest(f"{where} is not an object with the book's fields")
-        known = {column.name: column for column in self.book.received if column.role is not Role.LABEL}
-        strangers = len(set(application) - set(known))
-        if strangers:
-            # A name that is not the book's own may be anything, a person's name included: it is counted, not said.
-            raise BadRequest(f"{where}: {strangers} of its fields are not in the book")
-        missing = next((c.name for c in self.book.with_role(Role.FEATURE) if c.name not in application), None)
-        if missing:
-            raise BadRequest(f"{where}: {missing} is missing")
-        return {name: _number(known[name], value, f"{where}: {name}") for name, value in application.items()}
 
-
-def _rows(asked: object) -> Sequence[Any]:
-    if not isinstance(asked, list) or not asked:
-        raise BadRequest("a list with at least one entry is expected")
-    if len(asked) > MOST_ROWS:
-        raise BadRequest(f"at most {MOST_ROWS:,} entries are answered at once")
-    return asked
-
-
-def _number(column: Column, value: object, where: str) -> float:
-    """A field's value as the float that the features were computed from in training."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRequest(f"{where} is not a number")
-    if not abs(value) <= LARGEST:
-        raise BadRequest(f"{where} is not a finite number of a size that can be computed with")
-    if column.kind is Kind.INTEGER and value != int(value):
-        raise BadRequest(f"{where} is not a whole number")
-    if column.levels is not None and value not in column.levels:
-        raise BadRequest(f"{where} is not one of {sorted(column.levels)}")
-    if column.low is not None and value < column.low:
-        raise BadRequest(f"{where} is below {column.low:g}")
-    if column.high is not None and value > column.high:
-        raise BadRequest(f"{where} is above {column.high:g}")
-    return float(value)
+def _rehearsal(release: Release, features: int) -> NDArray[np.float32]:
+    """Rows that visit both sides of the trees' questions, with some features missing."""
+    generator = np.random.default_rng(0)
+    asked = [release.trees.threshold[release.trees.feature == place] for place in range(features)]
+    drawn = [generator.choice(values if len(values) else np.zeros(1), REHEARSED_ROWS) for values in asked]
+    rows = np.stack(drawn, axis=1).astype("float32")
+    rows[generator.random(rows.shape) < 0.05] = np.nan
+    return rows

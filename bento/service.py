@@ -1,89 +1,86 @@
-"""The BentoML service: one class, two routes, around the scorer and its log.
+"""The BentoML service: one class that opens the application when a worker starts, and hands it every request.
 
-Here: HTTP in BentoML's terms. Not here: what a score is (`scorer`), what is written of it (`prediction_log`).
-
-LOAN_ONLINE names the folder of the online table, LOAN_PREDICTIONS that of the log (default `predictions` in the working
-directory), LOAN_REHEARSED_DAY a day under which a rehearsal is logged.
+Here: BentoML's terms. Not here: what is answered (`application`). BentoML packs, starts, watches and restarts; its own
+pages, access log, metrics and limits stay off, for the application has its own. LOAN_WORKERS is how many workers
+start, two unless it is set: while one is started again, the other answers.
 """
 
 from __future__ import annotations
 
-import logging
+import gc
 import os
-from collections.abc import Callable
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import bentoml
+import click
 
-from bento.prediction_log import CannotRecord, PredictionLog, clock
-from bento.scorer import Asked, BadRequest, NobodyKnown, Scorer
-from loan_assets.online_table import OnlineStore
-from loan_assets.refusal import Refusal
+from bento.access import is_loopback, open_port, refuse_open_port
+from bento.application import Application, Places
+from bento.patience import install
+from loan_assets.policy import POLICY
 
 RELEASE = Path(__file__).resolve().parents[1] / "release"
+IS_PATIENT = install(POLICY.endpoint.patience)
 
 
-# Our own errors as the status that says whose turn it is: the caller's, or the engineer's on call.
-STATUS: dict[type[Exception], HTTPStatus] = {
-    NobodyKnown: HTTPStatus.NOT_FOUND,
-    BadRequest: HTTPStatus.BAD_REQUEST,
-    CannotRecord: HTTPStatus.SERVICE_UNAVAILABLE,
-    Refusal: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-RETRY_SECONDS = "5"
+class FirstInLine:
+    """Hands every HTTP request to the application; BentoML's own layers see only the start and the stop."""
+
+    application: Application
+
+    def __init__(self, bentoml_app: Callable[..., Awaitable[None]]) -> None:
+        self._bentoml = bentoml_app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer, or let BentoML start and stop."""
+        if scope["type"] == "http":
+            await FirstInLine.application(scope, receive, send)
+        else:
+            await self._bentoml(scope, receive, send)
 
 
-def without_what_was_sent(record: logging.LogRecord) -> bool:
-    """Keep a log line and drop its traceback where that repeats a body that could not be read as JSON."""
-    if record.exc_info and type(record.exc_info[1]).__name__ == "ValidationError":
-        record.exc_info = record.exc_text = None
-    return True
+class LoanService(bentoml.Service[Any]):  # type: ignore[misc]
+    """A BentoML service whose requests do not pass through tracing, time-outs and routing before they are answered.
+
+    They cost three times what scoring does, and the application has its own.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """BentoML's application, behind ours."""
+        return FirstInLine(super().to_asgi(is_main=is_main))
 
 
-# BentoML logs the exception of a body that is not JSON, with the body in it.
-logging.getLogger("bentoml._internal.server.http_app").addFilter(without_what_was_sent)
-
-
-@bentoml.service(name="loan_default", traffic={"timeout": 10})
+@bentoml.service(
+    name="loan_default",
+    service_class=LoanService,
+    workers=int(os.environ.get("LOAN_WORKERS", "2")),
+    traffic={"timeout": 60},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
 class LoanDefault:
-    """Scores applications and clients with the release packed beside this file; every answer is on record."""
+    """Scores applications and clients with the champion's release; every answer is on record."""
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def refuse_open_host() -> None:
+        """Say no once, before any worker is started, where the command names a host that others can reach."""
+        command = click.get_current_context(silent=True)
+        host = command.params.get("host") if command else None
+        if host and not os.environ.get("LOAN_TOKENS") and not is_loopback(host):
+            raise SystemExit(str(open_port(host)))
 
     def __init__(self) -> None:
-        self.scorer = Scorer.open(RELEASE)
-        self.online = OnlineStore(Path(os.environ.get("LOAN_ONLINE", "online")))
-        self.log = PredictionLog(Path(os.environ.get("LOAN_PREDICTIONS", "predictions")))
-        self.now = clock(os.environ.get("LOAN_REHEARSED_DAY"))
+        places = Places.from_environment(RELEASE)
+        refuse_open_port(has_tokens=places.tokens is not None)
+        FirstInLine.application = self.application = Application(places, bounds_bodies=IS_PATIENT)
+        # What is loaded by now stays; collections need not walk through it again.
+        gc.collect()
+        gc.freeze()
 
-    # What a request carries is read by the scorer: a typed argument would have its values printed when it does not fit.
-    @bentoml.api(route="/score")  # type: ignore[untyped-decorator]
-    def score(self, ctx: bentoml.Context, applications: Any = None) -> Any:
-        """Probability of default, decision and model version for each application, in the order received."""
-        return self._answer(ctx, lambda: self.scorer.read_applications(applications))
-
-    @bentoml.api(route="/score_clients")  # type: ignore[untyped-decorator]
-    def score_clients(self, ctx: bentoml.Context, client_ids: Any = None) -> Any:
-        """The same for clients of the bank, from their newest features in the online table."""
-        return self._answer(ctx, lambda: self.scorer.read_clients(client_ids, self.online.table()))
-
-    def _answer(self, ctx: bentoml.Context, read: Callable[[], Asked]) -> Any:
-        try:
-            records = self.scorer.answer(read(), self.now)
-            self.log.append(records)
-        except tuple(STATUS) as error:
-            status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-            ctx.response.status_code = status
-            if status == HTTPStatus.SERVICE_UNAVAILABLE:
-                ctx.response.headers["retry-after"] = RETRY_SECONDS
-            return {"error": str(error)}
-        return [
-            {
-                "prediction_id": record.prediction_id,
-                "default_probability": record.default_probability,
-                "decision": record.decision,
-                "model_version": record.model_version,
-                "release_digest": record.release_digest,
-            }
-            for record in records
-        ]
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close(self) -> None:
+        """Force the log to disk."""
+        await self.application.close()

@@ -94,17 +94,60 @@ def demo() -> None:
 @app.command()
 @explained
 def serve(
-    port: int = typer.Option(8080, help="Port on 127.0.0.1."), workers: int = typer.Option(2, help="Worker processes.")
+    host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only with LOAN_TOKENS."),
+    port: int = typer.Option(8080, help="Port."),
+    workers: int = typer.Option(2, help="Worker processes."),
 ) -> None:
-    """Serve the champion's Bento: POST /score and /score_clients; /livez, /readyz and /metrics beside them."""
+    """Serve the champion's Bento: POST /score and /predict; /openapi.json lists every route."""
     from loan_assets.home import prepare
 
     settings = prepare(settings_here())
     from loan_assets.endpoint import serve_command
 
-    command, environment = serve_command(settings, port, workers)
+    command, environment = serve_command(settings, port, workers, host)
     os.chdir(settings.home)
     os.execve(command[0], command, environment)
+
+
+@app.command()
+@explained
+def challenge(
+    version: int = typer.Argument(help="The registry version whose release stands beside the champion."),
+    mode: str = typer.Option("shadow", help="shadow: scored and logged; canary: answers a share of the clients."),
+    share: float = typer.Option(0.0, help="In a canary, the share of clients, 0 to 1."),
+) -> None:
+    """Let a version stand beside the champion, or change its share; running endpoints follow within a second or two."""
+    from loan_assets.resources.release_store import ReleaseStore
+    from loan_assets.standing import Mode
+
+    if mode not in list(Mode):
+        raise Refusal(f"There is no mode {mode!r}.", f"Choose one of: {', '.join(Mode)}.")
+    stands = ReleaseStore(root=str(settings_here().releases)).challenge(version, Mode(mode), share)
+    typer.echo(f"Version {stands.version} stands in {stands.mode}, share {stands.share:g}")
+
+
+@app.command()
+@explained
+def dismiss() -> None:
+    """Let no version stand beside the champion."""
+    from loan_assets.resources.release_store import ReleaseStore
+
+    ReleaseStore(root=str(settings_here().releases)).dismiss()
+    typer.echo("Only the champion stands")
+
+
+@app.command()
+@explained
+def token(
+    caller: str = typer.Argument(help="Whose token it is."),
+    scope: Annotated[list[str], typer.Option(help="predict, admin; may be given twice.")] = ["predict"],  # noqa: B006
+) -> None:
+    """Make a token for a caller of the endpoint: shown once, recognised by its digest in the file LOAN_TOKENS."""
+    from bento.access import new_token
+
+    secret, made = new_token(caller, frozenset(scope))
+    typer.echo(secret)
+    typer.echo(f"Append this line to the file that LOAN_TOKENS names:\n{made.line()}", err=True)
 
 
 @app.command()

@@ -13,12 +13,15 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from bento.access import is_loopback, open_port
 from loan_assets.refusal import Refusal
 from loan_assets.resources.bento_store import BentoStore
 from loan_assets.resources.release_store import ReleaseStore
@@ -39,9 +42,21 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A server that is ready, at a port of the loopback."""
+    """A server that is ready, at a port of the loopback; `process` watches over its workers."""
 
     port: int
+    process: int
+
+    def workers(self) -> list[int]:
+        """The processes that answer."""
+        import psutil
+
+        found = []
+        for child in psutil.Process(self.process).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+                if "_bentoml_impl.worker.service" in child.cmdline():
+                    found.append(child.pid)
+        return found
 
     def post(self, route: str, body: object) -> Reply:
         """Ask once, on a connection of its own."""
@@ -69,7 +84,7 @@ class Endpoint:
                         f"Application {position} was answered with status {reply.status}.",
                         "See the endpoint's log, then send it again.",
                     )
-                (answers[position],) = reply.body
+                (answers[position],) = reply.body["predictions"]
             connection.close()
 
         with ThreadPoolExecutor(SENDERS) as senders:
@@ -77,31 +92,39 @@ class Endpoint:
         return answers
 
 
-def serve_command(settings: Settings, port: int, workers: int) -> tuple[list[str], dict[str, str]]:
+def serve_command(settings: Settings, port: int, workers: int, host: str = HOST) -> tuple[list[str], dict[str, str]]:
     """The command that serves the champion, and its environment.
 
     Raises:
-        Refusal: when no release is in force, or its Bento is missing or damaged.
+        Refusal: when no release is in force, its Bento is missing or damaged, or others could ask without a token.
     """
+    if not settings.tokens and not is_loopback(host):
+        raise open_port(host)
     champion = ReleaseStore(root=str(settings.releases)).champion()
     tag = BentoStore(home=str(settings.bentoml_home)).tag_of(champion.version, champion.digest)
     environment = {
         **os.environ,
         "BENTOML_HOME": str(settings.bentoml_home),
         "BENTOML_DO_NOT_TRACK": "True",
+        "LOAN_WORKERS": str(workers),
+        "LOAN_RELEASES": str(settings.releases),
         "LOAN_ONLINE": str(settings.online),
         "LOAN_PREDICTIONS": str(settings.predictions),
+        "LOAN_TOKENS": settings.tokens and str(Path(settings.tokens).absolute()),
     }
-    serve = [sys.executable, "-m", "bentoml", "serve", tag, "--host", HOST, "--port", str(port)]
-    return [*serve, "--api-workers", str(workers)], environment
+    serve = [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]
+    return serve, environment
 
 
 @contextmanager
-def served(settings: Settings, *, rehearsed_day: str | None = None) -> Iterator[Endpoint]:
+def served(
+    settings: Settings, *, rehearsed_day: str | None = None, workers: int = 1, **variables: str
+) -> Iterator[Endpoint]:
     """The champion, served on a free port until the block ends; what it prints goes to `endpoint.log` in the home.
 
     Args:
         rehearsed_day: the day under which answers are logged instead of today, `2026-11-24` style.
+        variables: what else is set in its environment.
 
     Raises:
         Refusal: when it is not ready in time, with the last words of its log.
@@ -109,15 +132,16 @@ def served(settings: Settings, *, rehearsed_day: str | None = None) -> Iterator[
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    command, environment = serve_command(settings, port, workers=1)
+    command, environment = serve_command(settings, port, workers)
+    environment |= variables
     if rehearsed_day:
-        environment["LOAN_REHEARSED_DAY"] = rehearsed_day
+        environment |= {"LOAN_REHEARSED_DAY": rehearsed_day, "LOAN_REHEARSAL": uuid.uuid4().hex}
     printed = settings.home / "endpoint.log"
     with printed.open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.home)
         try:
             _wait(server, port)
-            yield Endpoint(port=port)
+            yield Endpoint(port=port, process=server.pid)
         except TimeoutError:
             last = printed.read_text().strip().splitlines()[-1:]
             said = f" Its last words: {last[0][-300:]}" if last else ""

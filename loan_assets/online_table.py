@@ -1,11 +1,14 @@
-"""The online table: the newest features of every client as two flat arrays, which an endpoint reads in microseconds.
+"""The online table: the newest features of every client as flat arrays, which an endpoint reads in microseconds.
 
 Here: its files, their writing and reading. Not here: where it rests (`resources.online_store`) or how features come
 about. It is written from the feature store and held equal to it by a check.
 
-    online.json    the book it was computed by, the features in order, the instant of the newest statement
+    online.json    the format, the book it was computed by, the features in order, the instant of the newest statement
     clients.npy    client numbers, int64, ascending, shape (clients,)
+    as_of.npy      the instant of each client's newest statement, int64 microseconds since 1970 UTC, shape (clients,)
     features.npy   float32, shape (clients, features)
+
+The arrays are mapped, not copied: workers share them, and a table larger than memory can still be read.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +25,11 @@ from numpy.typing import NDArray
 from loan_assets.refusal import Refusal
 from loan_assets.sealed import in_force, pointed_at
 
+FORMAT = "loan-assets/online/2"
 SHELF = "clients"
-FACTS, CLIENTS, FEATURES = "online.json", "clients.npy", "features.npy"
+FACTS, CLIENTS, AS_OF, FEATURES = "online.json", "clients.npy", "as_of.npy", "features.npy"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AGAIN = "Materialize online_features again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,84 +40,95 @@ class OnlineFacts:
     book_digest: str
     features: tuple[str, ...]
     features_as_of: str
+    format: str = FORMAT
 
 
-class UnknownClient(KeyError):
-    """A client number that the table does not hold; `position` is its place in the request."""
+class UnknownClients(KeyError):
+    """Client numbers that the table does not hold; `positions` are their places in the request."""
 
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__(positions)
+        self.positions = tuple(positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineTable:
-    """A verified table in memory."""
+    """A verified table."""
 
     digest: str
     facts: OnlineFacts
     clients: NDArray[np.int64]
+    as_of: NDArray[np.int64]
     features: NDArray[np.float32]
+
+    def rows_of(self, clients: Sequence[int]) -> NDArray[np.intp]:
+        """Where these clients are, shape (len(clients),), in the order asked.
+
+        Raises:
+            UnknownClients: when some of them are not there.
+        """
+        wanted = np.asarray(clients, dtype=np.int64)
+        found = np.minimum(self.clients.searchsorted(wanted), len(self.clients) - 1)
+        strangers = self.clients[found] != wanted
+        if strangers.any():
+            raise UnknownClients(np.flatnonzero(strangers).tolist())
+        return found
 
     def of(self, clients: Sequence[int]) -> NDArray[np.float32]:
         """The features of these clients, shape (len(clients), features), in the order asked.
 
         Raises:
-            UnknownClient: for the first client number that is not there.
+            UnknownClients: when some of them are not there.
         """
-        wanted = np.asarray(clients, dtype=np.int64)
-        found = np.minimum(np.searchsorted(self.clients, wanted), len(self.clients) - 1)
-        strangers = np.flatnonzero(self.clients[found] != wanted)
-        if len(strangers):
-            raise UnknownClient(int(strangers[0]))
-        return self.features[found]
+        return np.asarray(self.features[self.rows_of(clients)])
 
 
-def write_online(folder: Path, facts: OnlineFacts, clients: NDArray[np.int64], features: NDArray[np.float32]) -> None:
+def instant_of(microseconds: int) -> datetime:
+    """An entry of `as_of` as an instant, UTC."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def write_online(
+    folder: Path,
+    facts: OnlineFacts,
+    clients: NDArray[np.int64],
+    as_of: NDArray[np.int64],
+    features: NDArray[np.float32],
+) -> None:
     """Write the table, clients in ascending order; the caller seals."""
     order = np.argsort(clients, kind="stable")
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
     np.save(folder / CLIENTS, clients[order].astype("int64"), allow_pickle=False)
+    np.save(folder / AS_OF, as_of[order].astype("int64"), allow_pickle=False)
     np.save(folder / FEATURES, features[order].astype("float32"), allow_pickle=False)
 
 
-class OnlineStore:
-    """The table in force below a folder, read again when a newer one is put in force; a damaged one is not taken."""
-
-    def __init__(self, root: Path) -> None:
-        self._place = root / SHELF
-        self._table: OnlineTable | None = None
-        self._passed_over: set[str | None] = set()
-
-    def table(self) -> OnlineTable:
-        """The newest sound table.
-
-        Raises:
-            Refusal: when there is none; a table that was sound goes on serving while a newer one is damaged.
-        """
-        digest = pointed_at(self._place)
-        known = self._table
-        if known is not None and digest in {known.digest, *self._passed_over}:
-            return known
-        try:
-            self._table = known = _read(self._place)
-        except Refusal:
-            if known is None:
-                raise
-            self._passed_over = {digest}
-        return known
+def pointer_of(root: Path) -> str | None:
+    """What changes when another table is put in force below a folder; None when there never was one."""
+    return pointed_at(root / SHELF)
 
 
-def _read(place: Path) -> OnlineTable:
-    digest, folder = in_force(place)
+def read_online(root: Path) -> OnlineTable:
+    """The table in force below a folder, verified before anything of it is parsed.
+
+    Raises:
+        Refusal: when there is none, it is damaged, or of a format that this code does not know.
+    """
+    digest, folder = in_force(root / SHELF)
     facts = json.loads((folder / FACTS).read_text())
-    facts["features"] = tuple(facts["features"])
-    table = OnlineTable(
-        digest=digest,
-        facts=OnlineFacts(**facts),
-        clients=np.load(folder / CLIENTS, allow_pickle=False),
-        features=np.load(folder / FEATURES, allow_pickle=False),
+    if facts.get("format") != FORMAT:
+        raise Refusal(f"{folder} is of format {facts.get('format')!r}; this code reads {FORMAT!r}.", AGAIN)
+    clients, as_of, features = (
+        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (CLIENTS, AS_OF, FEATURES)
     )
-    if table.features.shape != (len(table.clients), len(table.facts.features)) or not len(table.clients):
-        raise Refusal(f"{folder} is not an online table.", "Materialize online_features again.")
-    return table
+    shapes = {as_of.shape[0], features.shape[0], len(clients)}
+    if not len(clients) or len(shapes) > 1 or features.shape[1:] != (len(facts["features"]),):
+        raise Refusal(f"{folder} is not an online table.", AGAIN)
+    return OnlineTable(
+        digest=digest,
+        facts=OnlineFacts(**{**facts, "features": tuple(facts["features"])}),
+        # Plain arrays over the same mapped bytes: numpy's mapped class costs microseconds at every use.
+        clients=np.asarray(clients),
+        as_of=np.asarray(as_of),
+        features=np.asarray(features),
+    )

@@ -1,54 +1,80 @@
-"""What one logged answer is: a line that says what was asked, what was answered, by which model and when.
+"""What one logged answer is: a line that says what was asked, what was answered and why, by which model and when.
 
 Here: the line, its writing and its reading, shared by the box that answers and the graph that reads. Not here: where
-days rest (`settings`), or what is concluded from them. Standard library only.
+days rest (`settings`), or what is concluded from them.
 
-A day is a folder `2026-11-24/` of files, one per writing process, so that writers never meet. A line is eight
+A day is a folder `2026-11-24/` of files, one at a time per writing process, so that writers never meet. A line is eight
 hexadecimal digits of CRC-32, a space, and one JSON object: a line that was cut or altered is told from a whole one.
 """
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from loan_assets.refusal import Refusal
 
 SUFFIX = ".log"
 DAY = "%Y-%m-%d"
+# What was sent: an application's fields, a client's number, or features that the caller had computed itself.
 BY_APPLICATION, BY_CLIENT = "application", "client"
+CHAMPION, CANARY = "champion", "canary"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionRecord:
+class Shadow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a challenger in shadow would have answered."""
+
+    model_version: int
+    release_digest: str
+    default_probability: float
+    decision: str
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One answer.
 
-    `prediction_id` names it for ever; `client_id` is the stable key to which an outcome can be joined later, None where
-    the applicant is nobody's client yet. `answered_at` is ISO 8601, UTC. `received` holds the columns as received, by
-    the book's names; it is empty for an answer by client number, which is computed from the online features.
+    `request_id` and `row` name it for ever; `client_id` is the stable key to which an outcome can be joined later, None
+    where the applicant is nobody's client yet. `answered_at` is ISO 8601, UTC. `received` holds the columns as
+    received, by the book's names; it is empty for an answer by client number. `features` are what was scored, in the
+    book's order, None where missing; `features_as_of` is the instant of a client's newest statement, None for an
+    application.
+    `arm` is `champion` or `canary`; `rehearsal` names the rehearsal that asked, and is empty for a real request.
     """
 
-    prediction_id: str
+    request_id: str
+    row: int
     answered_at: str
+    route: str
     asked_by: str
     client_id: int | None
     book: str
     book_digest: str
     model_version: int
     release_digest: str
+    arm: str
     default_probability: float
     decision: str
-    received: Mapping[str, float]
+    reasons: tuple[str, ...]
+    received: dict[str, float]
+    features: tuple[float | None, ...]
+    features_as_of: str | None = None
+    is_stale: bool = False
+    shadow: Shadow | None = None
+    rehearsal: str = ""
 
     def line(self) -> bytes:
         """The record as it is written."""
-        content = json.dumps(asdict(self), separators=(",", ":"), allow_nan=False).encode()
+        content = _ENCODE(self)
         return b"%08x %b\n" % (zlib.crc32(content), content)
+
+    @property
+    def prediction_id(self) -> str:
+        """The name of this one answer."""
+        return f"{self.request_id}/{self.row}"
 
     @property
     def day(self) -> str:
@@ -56,8 +82,11 @@ class PredictionRecord:
         return self.answered_at[:10]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
+_ENCODE = msgspec.json.Encoder().encode
+_DECODE = msgspec.json.Decoder(PredictionRecord).decode
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
     """Lines of one file that are not what was written: cut short, altered, or of another form."""
 
     file: str
@@ -67,7 +96,8 @@ class Damage:
 def read_day(folder: Path) -> tuple[list[PredictionRecord], tuple[Damage, ...]]:
     """Every whole record of a day in the order answered, each once, and what could not be read.
 
-    A day without a folder is a day without answers.
+    A day without a folder is a day without answers. Of a prediction found twice the later one counts: the earlier was
+    written by a process that was killed before it could answer.
 
     Raises:
         Refusal: when the folder is no folder, or a file in it may not be read.
@@ -81,7 +111,9 @@ def read_day(folder: Path) -> tuple[list[PredictionRecord], tuple[Damage, ...]]:
             for record in _lines(path):
                 if record is None:
                     broken += 1
-                else:
+                    continue
+                known = records.get(record.prediction_id)
+                if known is None or known.answered_at <= record.answered_at:
                     records[record.prediction_id] = record
             if broken:
                 damages.append(Damage(file=path.name, lines=broken))
@@ -92,6 +124,15 @@ def read_day(folder: Path) -> tuple[list[PredictionRecord], tuple[Damage, ...]]:
             "other days are not affected.",
         ) from None
     return sorted(records.values(), key=lambda record: (record.answered_at, record.prediction_id)), tuple(damages)
+
+
+def real_or_rehearsed(records: Sequence[PredictionRecord]) -> list[PredictionRecord]:
+    """The real answers among a day's records; on a day without any, those of its newest rehearsal."""
+    real = [record for record in records if not record.rehearsal]
+    if real or not records:
+        return real
+    newest = max(records, key=lambda record: record.answered_at).rehearsal
+    return [record for record in records if record.rehearsal == newest]
 
 
 def day_of(instant: datetime) -> str:
@@ -111,7 +152,6 @@ def _record(line: bytes) -> PredictionRecord | None:
     try:
         if not line.endswith(b"\n") or int(checksum, 16) != zlib.crc32(content):
             return None
-        facts: dict[str, Any] = json.loads(content)
-        return PredictionRecord(**facts)
-    except (ValueError, TypeError):
+        return _DECODE(content)
+    except (ValueError, msgspec.MsgspecError):
         return None

@@ -24,6 +24,7 @@ class Settings:
     feast_registry: str
     feast_online: str
     bentoml_home: Path
+    tokens: str = ""
 
     @property
     def store(self) -> Path:
@@ -61,6 +62,7 @@ class Settings:
 
         LOAN_SOURCE: `packaged` (default), `uci`, a CSV, Excel, zip or Parquet path, or any fsspec URL.
         LOAN_LANDING: the folder or fsspec prefix in which new months arrive, `landing` under LOAN_HOME by default.
+        LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
         a folder under LOAN_HOME. A variable that is set to nothing counts as not set.
         """
@@ -76,6 +78,7 @@ class Settings:
             feast_registry=variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db"),
             feast_online=variables.get("LOAN_FEAST_ONLINE", str(home / "feast" / "online.db")),
             bentoml_home=home / "bentoml",
+            tokens=variables.get("LOAN_TOKENS", ""),
         )
 
 

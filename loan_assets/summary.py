@@ -17,13 +17,14 @@ from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BuiltBento
 from loan_assets.resources.registry import RegisteredVersion
-from loan_assets.resources.release_store import Champion, ReleaseStore
+from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
+from loan_assets.standing import Standing
 
 NEXT = (
     ("make dev", "the graph, its lineage and its pictures at http://127.0.0.1:3000"),
     ("make mlflow", "the tracked runs and versions at http://127.0.0.1:5000"),
-    ("make serve", "the champion at http://127.0.0.1:8080 (POST /score, /score_clients)"),
+    ("make serve", "the champion at http://127.0.0.1:8080 (POST /score, /predict)"),
     ("loan-assets doctor", "what is there, what is missing, what to do"),
     ("loan-assets simulate sudden-shift", "three bad days; with make dev open, watch them start a retraining"),
 )
@@ -56,7 +57,8 @@ def print_vigilance(reports: Sequence[DriftReport]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"\n{bad} of {len(reports)} days over {limit.retrain_above}.")
     if bad >= limit.consecutive:
-        console.print("With `make dev` running, the sensor retrain_on_drift asks for one retraining within a minute:")
+        console.print("With `make dev` running, the sensor retrain_on_drift asks for one retraining within a minute,")
+        console.print("unless it has answered this episode already:")
         console.print("  http://127.0.0.1:3000/runs  [dim](tagged with its cause)[/]")
 
 
@@ -87,7 +89,7 @@ def _standing(
     card: Scorecard,
     version: RegisteredVersion,
     bento: BuiltBento,
-    champion: Champion,
+    champion: Standing,
     drift: DriftReport | None,
     seconds: float | None,
 ) -> Table:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 
 from loan_assets.books import LoanBook, the_book
 from loan_assets.policy import POLICY
+from loan_assets.release import REFERENCE, write_release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.loan_source import LoanSource
+from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,3 +69,20 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search(r"/(loan_assets|bento)/\S+\.py:\d+: \w*Warning", done.stderr), done.stderr
     return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=done.stdout)
+
+
+def second_version(ran: Home, place: Path) -> ReleaseStore:
+    """A copy of the release store in which a version 2 was released too: the same trees, a little more strict."""
+    root = place / "releases"
+    shutil.copytree(ran.settings.releases, root)
+    store = ReleaseStore(root=str(root))
+    release = store.champion_release()
+    source = root / store.champion().path
+
+    def fill(folder: Path) -> None:
+        facts = replace(release.facts, version=2, threshold=0.2)
+        write_release(folder, facts, release.trees, (source / "model.onnx").read_bytes())
+        shutil.copy2(source / REFERENCE, folder / REFERENCE)
+
+    store.publish(2, fill)
+    return store

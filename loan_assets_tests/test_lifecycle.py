@@ -6,16 +6,13 @@ import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 
-from bento.prediction_log import clock
-from bento.scorer import MOST_ROWS, Scorer
-from loan_assets.books import LoanBook, Role, tables
+from loan_assets.books import LoanBook, tables
 from loan_assets.books.calendar import months_of
 from loan_assets.credit.scorecards import Scorecard
 from loan_assets.policy import POLICY
@@ -168,22 +165,6 @@ def test_two_runs_at_once_are_told_apart(ran: Home) -> None:
         refused = loan_assets("run", home=ran.settings.home)
     assert refused.returncode == 1
     assert f"process {os.getpid()} is running the graph" in refused.stderr
-
-
-def test_features_of_a_request_are_the_features_of_training(ran: Home, received: pd.DataFrame, book: LoanBook) -> None:
-    """The serving box, given each application as received, gives the score of the batch: no difference at all."""
-    scores: pd.DataFrame = ran.read("batch_scores")
-    champion = ReleaseStore(root=str(ran.settings.releases)).champion()
-    scorer = Scorer.open(ran.settings.releases / champion.path)
-    columns = [column.name for column in book.with_role(Role.FEATURE)]
-    applications: list[dict[str, Any]] = received[columns].to_dict("records")  # type: ignore[assignment]
-    answers = [
-        answer
-        for start in range(0, len(applications), MOST_ROWS)
-        for answer in scorer.answer(scorer.read_applications(applications[start : start + MOST_ROWS]), clock())
-    ]
-    assert [answer.default_probability for answer in answers] == scores["default_probability"].tolist()
-    assert [answer.decision for answer in answers] == scores["decision"].tolist()
 
 
 def test_an_altered_release_is_refused_before_it_is_loaded(ran: Home, tmp_path: Path) -> None:

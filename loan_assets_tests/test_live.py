@@ -17,8 +17,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from bento.prediction_log import PredictionLog, clock
-from bento.scorer import Scorer
+from bento.application import Places
 from loan_assets.books import LoanBook
 from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.policy import POLICY
@@ -27,6 +26,7 @@ from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
+from loan_assets_tests.bento.conftest import Box
 from loan_assets_tests.conftest import ROOT, Home, loan_assets
 
 BAD, CALM = "sudden-shift", "quiet"
@@ -87,11 +87,19 @@ def eventually(holds: Callable[[], bool], seconds: float, otherwise: str) -> Non
 def log_days(settings: Settings, book: LoanBook, days: list[str]) -> None:
     """Each day's applications, answered by the champion and put on record under that day."""
     store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
-    scorer = Scorer.open(settings.releases / ReleaseStore(root=str(settings.releases)).champion().path)
     for number, (day, scenario) in enumerate(zip(days, LIVED, strict=True)):
         drawn = SCENARIOS[scenario](held_out(store, ROWS, seed=number), book)
-        asked = scorer.read_applications(as_applications(drawn))
-        PredictionLog(settings.predictions).append(scorer.answer(asked, clock(day)))
+        places = Places(
+            box=settings.releases / ReleaseStore(root=str(settings.releases)).champion().path,
+            releases=settings.releases,
+            online=settings.online,
+            predictions=settings.predictions,
+            tokens=None,
+            rehearsed_day=day,
+        )
+        box = Box(places)
+        assert box.post("/score", {"applications": as_applications(drawn)}).status == 200
+        box.close()
 
 
 def looks(instance: dg.DagsterInstance) -> int:

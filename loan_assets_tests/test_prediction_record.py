@@ -1,31 +1,43 @@
 """The log line: written whole, read whole, and a line that is not whole is counted and left out."""
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bento.prediction_log import CannotRecord, PredictionLog, clock
-from loan_assets.prediction_record import PredictionRecord, read_day
+from loan_assets.policy import POLICY, Endpoint
+from loan_assets.prediction_record import PredictionRecord, read_day, real_or_rehearsed
 from loan_assets.refusal import Refusal
 
 RECORD = PredictionRecord(
-    prediction_id="a" * 32,
+    request_id="a" * 32,
+    row=0,
     answered_at="2026-02-02T10:00:00.000000+00:00",
+    route="/score",
     asked_by="application",
     client_id=7,
     book="uci_credit_card",
     book_digest="0" * 12,
     model_version=1,
     release_digest="1" * 12,
+    arm="champion",
     default_probability=0.1 + 0.2,
-    decision="approve",
+    decision="refuse",
+    reasons=("utilisation", "headroom"),
     received={"credit_limit": 20_000.0},
+    features=(0.5, None),
 )
 
 
 def some(count: int) -> list[PredictionRecord]:
-    return [replace(RECORD, prediction_id=f"{number:032x}") for number in range(count)]
+    return [replace(RECORD, request_id=f"{number:032x}") for number in range(count)]
+
+
+def replace_limits(**changed: Any) -> Endpoint:
+    return dataclasses.replace(POLICY.endpoint, **changed)
 
 
 def test_what_was_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
@@ -60,12 +72,51 @@ def test_a_line_cut_at_any_byte_or_altered_in_any_byte_is_left_out_and_counted(t
         assert damages[0].file == "1.log"
 
 
-def test_a_record_found_twice_counts_once(tmp_path: Path) -> None:
+def test_of_a_record_found_twice_the_later_counts(tmp_path: Path) -> None:
     day = tmp_path / "2026-02-02"
     day.mkdir()
-    (day / "1.log").write_bytes(RECORD.line())
+    later = replace(RECORD, answered_at="2026-02-02T10:00:01.000000+00:00", model_version=2)
+    (day / "1.log").write_bytes(later.line())
     (day / "2.log").write_bytes(RECORD.line())
-    assert len(read_day(day)[0]) == 1
+    assert read_day(day)[0] == [later]
+
+
+def test_a_real_answer_drives_out_the_rehearsed_ones_and_a_rehearsal_the_one_before() -> None:
+    first, second = (
+        [replace(record, rehearsal=name, answered_at=f"2026-02-02T1{hour}:00:00.000000+00:00") for record in some(3)]
+        for hour, name in enumerate(("one", "two"))
+    )
+    assert real_or_rehearsed([*first, *second]) == second
+    assert real_or_rehearsed([*first, RECORD, *second]) == [RECORD]
+    assert real_or_rehearsed([]) == []
+
+
+def test_a_file_that_is_full_is_followed_by_another(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, replace_limits(log_file_bytes=1_500))
+    for record in some(9):
+        log.append([record])
+    log.close()
+    day = tmp_path / "2026-02-02"
+    assert len(list(day.iterdir())) > 2
+    assert read_day(day) == (some(9), ())
+
+
+def test_what_was_written_is_forced_to_disk_by_a_sync(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path)
+    log.append(some(2))
+    assert log.backlog == sum(len(record.line()) for record in some(2)) == log.bytes
+    log.sync()
+    assert log.backlog == 0
+    other = PredictionLog(tmp_path)
+    assert other.bytes == log.bytes
+
+
+def test_a_log_at_its_limit_takes_nothing_more(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, replace_limits(log_bytes=len(RECORD.line()) + 10))
+    log.append([RECORD])
+    with pytest.raises(CannotRecord, match="reached its limit of"):
+        log.append(some(1))
+    assert read_day(tmp_path / "2026-02-02")[0] == [RECORD]
 
 
 def test_a_day_that_is_no_folder_is_named(tmp_path: Path) -> None:

@@ -109,6 +109,27 @@ def release_scores_like_its_onnx_copy(
     )
 
 
+@dg.asset_check(asset=model_release, additional_ins={"training_set": dg.AssetIn()}, blocking=True)
+def reasons_add_up_to_the_score(
+    release_store: ReleaseStore, model_release: PublishedRelease, training_set: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """For every client, what the features add to the log-odds sums up to the score, so that no reason is invented."""
+    from loan_assets.credit.lookup import TreeTables
+    from loan_assets.release import read_release
+
+    release = read_release(release_store.folder_of(model_release.version, model_release.digest))
+    features = training_set[list(release.facts.features)].to_numpy("float32")
+    tables = TreeTables.of(release.trees, features.shape[1])
+    entries = tables.entries_of(features)
+    added = tables.contributions(entries).sum(axis=1) + tables.expected
+    gap = float(np.abs(added - release.trees.log_odds(features)).max())
+    return dg.AssetCheckResult(
+        passed=gap <= POLICY.parity.reasons,
+        description=f"reasons and score differ by up to {gap:.1e} in log-odds",
+        metadata={"rows": len(features), "gap": gap, "allowed": POLICY.parity.reasons},
+    )
+
+
 @dg.asset(kinds={"bentoml"})
 def loan_bento(
     context: dg.AssetExecutionContext,

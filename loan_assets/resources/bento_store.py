@@ -34,12 +34,17 @@ CARRIED = (
     "sealed.py",
     "policy.py",
     "release.py",
+    "standing.py",
     "online_table.py",
     "prediction_record.py",
     "books",
     "credit/__init__.py",
     "credit/scoring.py",
+    "credit/lookup.py",
+    "credit/reasons.py",
 )
+# What the box runs on, in the versions that it was tested with; BentoML itself comes with the image.
+PACKAGES = ("numpy", "msgspec", "prometheus-client", "psutil", "uvicorn", "uvloop", "httptools")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +92,10 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                             "book_digest": book.digest,
                         },
                         description=f"Scores applications of {book.title!r} with model version {version}.",
-                        python={"packages": [f"numpy=={installed('numpy')}"], "lock_packages": False},
+                        python={
+                            "packages": [f"{package}=={installed(package)}" for package in PACKAGES],
+                            "lock_packages": False,
+                        },
                     )
         packed = [path for path in self.folder_of(tag).rglob("*") if not set(path.parts) & set(BYPRODUCTS)]
         size = sum(path.stat().st_size for path in packed if path.is_file())

@@ -12,7 +12,7 @@ import dagster as dg
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import EVENT_TIME
-from loan_assets.online_table import SHELF, OnlineFacts, OnlineStore, OnlineTable, write_online
+from loan_assets.online_table import SHELF, OnlineFacts, OnlineTable, read_online, write_online
 from loan_assets.resources.versioned_store import VersionedStore
 
 if TYPE_CHECKING:
@@ -30,17 +30,19 @@ class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             newest: the book's key, `event_timestamp` and every feature, one row a client.
         """
+        stated = newest[EVENT_TIME.name]
         facts = OnlineFacts(
             book=book.name,
             book_digest=book.digest,
             features=book.feature_names,
-            features_as_of=newest[EVENT_TIME.name].max().isoformat(),
+            features_as_of=stated.max().isoformat(),
         )
         clients = newest[book.key.name].to_numpy("int64")
+        as_of = stated.astype("datetime64[us, UTC]").to_numpy("datetime64[us]").astype("int64")
         features = newest[list(book.feature_names)].to_numpy("float32")
         store = VersionedStore(root=Path(self.root), keep=2)
-        return store.write(SHELF, lambda folder: write_online(folder, facts, clients, features)).digest
+        return store.write(SHELF, lambda folder: write_online(folder, facts, clients, as_of, features)).digest
 
     def table(self) -> OnlineTable:
         """The table in force, verified."""
-        return OnlineStore(Path(self.root)).table()
+        return read_online(Path(self.root))

@@ -6,13 +6,13 @@ Here: days of log lines as frames. Not here: what a line is (`prediction_record`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from loan_assets.books import Kind, LoanBook
 from loan_assets.books.tables import predictions
-from loan_assets.prediction_record import Damage, read_day
+from loan_assets.prediction_record import Damage, PredictionRecord, read_day, real_or_rehearsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FRAME_TYPES = {
     Kind.INTEGER: "int64",
     Kind.NUMBER: "float64",
+    Kind.RATIO: "float32",
     Kind.TIME: "datetime64[us, UTC]",
     Kind.WORD: "object",
 }
@@ -33,7 +34,8 @@ class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
     def read(self, day: str, book: LoanBook) -> tuple[pd.DataFrame, tuple[Damage, ...]]:
         """A day's answers as the table of `books.tables.predictions`, and the lines that could not be read.
 
-        Answers about another book are left out: their columns mean something else.
+        Answers about another book are left out: their columns mean something else. Rehearsed answers count on days
+        without a real one, those of the newest rehearsal.
 
         Raises:
             Refusal: when the day's folder or a file in it may not be read.
@@ -42,22 +44,37 @@ class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         records, damages = read_day(Path(self.folder) / day)
         columns = predictions(book)
-        rows = [
-            {
-                "prediction_id": record.prediction_id,
-                "answered_at": record.answered_at,
-                "asked_by": record.asked_by,
-                book.key.name: record.client_id,
-                "default_probability": record.default_probability,
-                "decision": record.decision,
-                "model_version": record.model_version,
-                "release_digest": record.release_digest,
-                **record.received,
-            }
-            for record in records
-            if record.book == book.name
-        ]
+        ours = [record for record in real_or_rehearsed(records) if record.book == book.name]
+        rows = [_row(record, book) for record in ours]
         frame = pd.DataFrame(rows, columns=[column.name for column in columns])
-        frame["answered_at"] = pd.to_datetime(frame["answered_at"], utc=True, format="ISO8601")
+        for column in columns:
+            if column.kind is Kind.TIME:
+                frame[column.name] = pd.to_datetime(frame[column.name], utc=True, format="ISO8601")
         typed: pd.DataFrame = frame.astype({column.name: FRAME_TYPES[column.kind] for column in columns})
         return typed, damages
+
+
+def _row(record: PredictionRecord, book: LoanBook) -> dict[str, Any]:
+    """A record as a row of the table of `books.tables.predictions`."""
+    # Features of another digest of the book may be others, in another order: then only the answer is taken.
+    features = zip(book.feature_names, record.features, strict=True) if record.book_digest == book.digest else ()
+    return {
+        "prediction_id": record.prediction_id,
+        "request_id": record.request_id,
+        "answered_at": record.answered_at,
+        "route": record.route,
+        "asked_by": record.asked_by,
+        book.key.name: record.client_id,
+        "default_probability": record.default_probability,
+        "decision": record.decision,
+        "reasons": " ".join(record.reasons),
+        "model_version": record.model_version,
+        "release_digest": record.release_digest,
+        "arm": record.arm,
+        "features_as_of": record.features_as_of,
+        "is_stale": record.is_stale,
+        "shadow_probability": record.shadow.default_probability if record.shadow else None,
+        "shadow_version": record.shadow.model_version if record.shadow else None,
+        **record.received,
+        **dict(features),
+    }

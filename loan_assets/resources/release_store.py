@@ -1,31 +1,24 @@
-"""Where model releases rest: one shelf per registry version, and the pointer to the champion that serving follows.
+"""Where model releases rest: one shelf per registry version, and the pointer that serving follows.
 
-Here: publishing, reading and pointing. Not here: what a release contains (`release`).
+Here: publishing, reading and pointing. Not here: what a release contains (`release`) or what the pointer says
+(`standing`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 from loan_assets.refusal import Refusal
 from loan_assets.release import Release, read_release
 from loan_assets.resources.versioned_store import VersionedStore
-
-POINTER = "champion.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Champion:
-    """What the pointer says: the version in force, its digest, and where the release is, below the store."""
-
-    version: int
-    digest: str
-    path: str
+from loan_assets.sealed import pointed_at
+from loan_assets.standing import SHELF, Challenger, Mode, Standing, Standings, read_standings
 
 
 class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -38,28 +31,55 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         written = self._store.write(f"v{version}", fill)
         return written.digest, written.folder
 
-    def crown(self, version: int, digest: str) -> Champion:
-        """Point serving at a release, after verifying it once more. The pointer is replaced in one step."""
-        folder = Path(f"v{version}") / digest[:16]
-        read_release(Path(self.root) / folder, expected=digest)
-        champion = Champion(version=version, digest=digest, path=str(folder))
+    def crown(self, version: int, digest: str) -> Standing:
+        """Point serving at a release, after verifying it once more. The pointer is replaced in one step.
 
-        def fill(draft: Path) -> None:
-            (draft / POINTER).write_text(json.dumps(asdict(champion), indent=1, sort_keys=True) + "\n")
-
-        self._store.write("champion", fill)
+        A challenger goes on standing beside it, unless it is the one that was crowned.
+        """
+        champion = self._standing(version, digest)
+        with self._moving():
+            before = self._before()
+            challenger = before.challenger if before else None
+            is_crowned = challenger is not None and challenger.digest == digest
+            self._point(Standings(champion=champion, challenger=None if is_crowned else challenger))
         return champion
 
-    def champion(self) -> Champion:
+    def challenge(self, version: int, mode: Mode, share: float = 0.0) -> Challenger:
+        """Let a version's release stand beside the champion, in shadow or for a share of the clients.
+
+        Raises:
+            Refusal: when the share is none, the version has no release, or it is the champion itself.
+        """
+        if not 0 <= share <= 1:
+            raise Refusal(f"A share of {share:g} cannot be given.", "Give a share from 0 to 1.")
+        digest = pointed_at(Path(self.root) / f"v{version}")
+        if digest is None:
+            raise Refusal(f"Version {version} has no release.", "Materialize model_release of that version first.")
+        stands = self._standing(version, digest)
+        with self._moving():
+            before = read_standings(Path(self.root))
+            if before.champion.digest == digest:
+                raise Refusal(f"Version {version} is the champion.", "Choose another version.")
+            challenger = Challenger(version=version, digest=digest, path=stands.path, mode=mode, share=share)
+            self._point(replace(before, challenger=challenger))
+        return challenger
+
+    def dismiss(self) -> None:
+        """Let no challenger stand beside the champion."""
+        with self._moving():
+            self._point(replace(read_standings(Path(self.root)), challenger=None))
+
+    def standings(self) -> Standings:
         """What the pointer says.
 
         Raises:
             Refusal: when no release was ever put in force.
         """
-        pointer = self._store.current("champion")
-        if pointer is None:
-            raise Refusal("No release is in force yet.", "Run `loan-assets run` to train and release the first one.")
-        return Champion(**json.loads((pointer.folder / POINTER).read_text()))
+        return read_standings(Path(self.root))
+
+    def champion(self) -> Standing:
+        """The release in force."""
+        return self.standings().champion
 
     def champion_release(self) -> Release:
         """The champion, verified and loaded."""
@@ -68,9 +88,25 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def folder_of(self, version: int, digest: str) -> Path:
         """The verified folder of one release."""
-        folder = Path(self.root) / f"v{version}" / digest[:16]
-        read_release(folder, expected=digest)
-        return folder
+        return Path(self.root) / self._standing(version, digest).path
+
+    def _standing(self, version: int, digest: str) -> Standing:
+        path = Path(f"v{version}") / digest[:16]
+        read_release(Path(self.root) / path, expected=digest)
+        return Standing(version=version, digest=digest, path=str(path))
+
+    def _before(self) -> Standings | None:
+        return read_standings(Path(self.root)) if pointed_at(Path(self.root) / SHELF) is not None else None
+
+    def _point(self, standings: Standings) -> None:
+        self._store.write(SHELF, standings.write)
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """One mover at a time: the pointer is read, changed and replaced."""
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        with FileLock(Path(self.root) / ".standing.lock"):
+            yield
 
     @property
     def _store(self) -> VersionedStore:

@@ -1,4 +1,4 @@
-"""The built Bento, served by BentoML: what it answers, what it puts on record, and what it never says."""
+"""The built Bento, served by BentoML: what it answers over HTTP, what it puts on record, and what it never says."""
 
 from __future__ import annotations
 
@@ -6,36 +6,30 @@ import http.client
 import json
 import os
 import re
-from collections.abc import Iterator
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from loan_assets.books import LoanBook, Role
-from loan_assets.endpoint import Endpoint, served
+from loan_assets.endpoint import Endpoint, serve_command, served
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import read_day
 from loan_assets.refusal import Refusal
 from loan_assets.rehearsal import as_applications, held_out
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.settings import Settings
+from loan_assets_tests.bento.conftest import DAY
 from loan_assets_tests.conftest import ROOT, Home
 
-DAY = "2026-02-02"
 CANARY = 77_777
-
-
-@pytest.fixture(scope="module")
-def endpoint(ran: Home) -> Iterator[Endpoint]:
-    with served(ran.settings, rehearsed_day=DAY) as ready:
-        yield ready
-
-
-@pytest.fixture
-def good(received: pd.DataFrame, book: LoanBook) -> dict[str, Any]:
-    return as_applications(received[[column.name for column in book.with_role(Role.FEATURE)]].head(1))[0]
 
 
 def on_record(ran: Home) -> int:
@@ -59,107 +53,63 @@ def test_1500_answers_are_1500_records_with_the_scores_of_the_batch(ran: Home, e
     answers = endpoint.score_each(as_applications(drawn))
     records, damages = read_day(ran.settings.predictions / DAY)
     assert (len(answers), len(records) - before, damages) == (1_500, 1_500, ())
-    by_id = {record.prediction_id: record for record in records}
     scores: pd.DataFrame = ran.read("batch_scores").set_index("client_id")
+    by_client = {record.client_id: record for record in records}
     for client, answer in zip(drawn["client_id"], answers, strict=True):
-        record = by_id[answer["prediction_id"]]
-        assert record.client_id == client
+        record = by_client[client]
+        assert answer["client_id"] == client
         assert record.default_probability == answer["default_probability"]
         assert abs(answer["default_probability"] - scores.at[client, "default_probability"]) <= 1e-9
-        assert (record.decision, answer["model_version"]) == (scores.at[client, "decision"], 1)
+        assert (record.decision, record.model_version) == (scores.at[client, "decision"], 1)
         assert set(record.received) == set(drawn.columns) - {"client_id"}
 
 
-def test_clients_are_scored_from_the_online_table_as_in_the_batch(ran: Home, endpoint: Endpoint) -> None:
-    scores: pd.DataFrame = ran.read("batch_scores").sample(500, random_state=1)
-    before = on_record(ran)
-    reply = endpoint.post("/score_clients", {"client_ids": scores["client_id"].tolist()})
-    assert reply.status == 200
-    assert [answer["default_probability"] for answer in reply.body] == scores["default_probability"].tolist()
-    assert on_record(ran) - before == 500
-
-
-BAD: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"credit_limit": None}, "credit_limit is not a number"),
-    ({"education": CANARY}, "education is not one of"),
-    ({"bill_amount_1": float("nan")}, "bill_amount_1 is not a finite number"),
-    ({"bill_amount_1": float("inf")}, "bill_amount_1 is not a finite number"),
-    ({"bill_amount_1": 10**400}, "bill_amount_1 is not a finite number"),
-    ({"bill_amount_1": str(CANARY)}, "bill_amount_1 is not a number"),
-    ({"pay_status_1": 0.5}, "pay_status_1 is not a whole number"),
-    ({"payment_amount_1": -CANARY}, "payment_amount_1 is below 0"),
-    ({"age": CANARY}, "age is above 110"),
-    ({f"Jane Roe {CANARY}": 1}, "1 of its fields are not in the book"),
-)
-
-
-@pytest.mark.parametrize(("wrong", "said"), BAD, ids=[said for _, said in BAD])
-def test_a_bad_application_is_told_which_field_and_nothing_is_recorded_or_echoed(
-    wrong: dict[str, Any], said: str, ran: Home, endpoint: Endpoint, good: dict[str, Any]
+def test_nothing_that_was_sent_is_in_what_the_endpoint_prints(
+    ran: Home, endpoint: Endpoint, good: dict[str, Any]
 ) -> None:
     before = on_record(ran)
-    reply = endpoint.post("/score", {"applications": [good, {**good, **wrong}]})
-    assert reply.status == 400
-    assert f"applications[1]: {said}" in json.dumps(reply.body)
-    assert on_record(ran) == before
-    for words in (json.dumps(reply.body), (ran.settings.home / "endpoint.log").read_text()):
-        assert str(CANARY) not in words
-        assert "Jane" not in words
-
-
-@pytest.mark.parametrize("body", [{}, {"applications": CANARY}, {"applications": []}, {"applications": [[CANARY]]}])
-def test_a_body_of_another_form_is_a_bad_request(body: object, ran: Home, endpoint: Endpoint) -> None:
-    reply = endpoint.post("/score", body)
-    assert reply.status == 400
-    assert str(CANARY) not in json.dumps(reply.body)
-    assert str(CANARY) not in (ran.settings.home / "endpoint.log").read_text()
-
-
-def test_a_body_that_is_no_json_is_a_bad_request_and_not_logged(ran: Home, endpoint: Endpoint) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=10)
-    try:
-        for body in (f"no json {CANARY}", f'{{"applications": [{CANARY}', "[]", f"[{CANARY}]"):
-            connection.request("POST", "/score", body, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            assert (answer.status, str(CANARY) in answer.read().decode()) == (400, False)
-    finally:
-        connection.close()
+    bodies: tuple[Any, ...] = (
+        {"applications": [{**good, "age": CANARY}]},
+        {"applications": [{**good, f"Jane Roe {CANARY}": 1}]},
+        {"client_ids": [9_000_000 + CANARY]},
+        {"applications": CANARY},
+    )
+    for body in bodies:
+        for route in ("/score", "/predict", "/v1/models/loan-default:predict", "/v2/models/loan-default/infer"):
+            reply = endpoint.post(route, body)
+            assert reply.status in (400, 404)
+            assert str(CANARY) not in json.dumps(reply.body)
     printed = (ran.settings.home / "endpoint.log").read_text()
-    assert "Exception on /score" in printed
+    assert "Service loan_default initialized" in printed
     assert str(CANARY) not in printed
-
-
-def test_a_missing_field_is_named(endpoint: Endpoint, good: dict[str, Any]) -> None:
-    missing = {name: value for name, value in good.items() if name != "credit_limit"}
-    reply = endpoint.post("/score", {"applications": [missing]})
-    assert (reply.status, "credit_limit is missing" in json.dumps(reply.body)) == (400, True)
-
-
-def test_an_unknown_client_is_not_found_and_not_echoed(ran: Home, endpoint: Endpoint) -> None:
-    before = on_record(ran)
-    reply = endpoint.post("/score_clients", {"client_ids": [1, 9_077_777]})
-    assert reply.status == 404
-    assert "client_ids[1] is not a client" in json.dumps(reply.body)
-    assert "9077777" not in json.dumps(reply.body)
+    assert "Jane" not in printed
     assert on_record(ran) == before
 
 
 def test_the_readme_s_curl_examples_are_answered(endpoint: Endpoint) -> None:
     examples = re.findall(r"^curl -s .*?'\n", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) >= 2
     for example in examples:
-        route, body = re.fullmatch(r".*?:8080(/\w+) .* -d '(.*)'\n", example, re.DOTALL).groups()  # type: ignore[union-attr]
+        route, body = re.fullmatch(r".*?:8080(/\S+) .* -d '(.*)'\n", example, re.DOTALL).groups()  # type: ignore[union-attr]
         reply = endpoint.post(route, json.loads(body))
         assert reply.status == 200, reply.body
-        assert reply.body[0]["default_probability"] > 0
 
 
-def test_the_probes_and_the_metrics_answer(endpoint: Endpoint) -> None:
-    assert get(endpoint, "/livez")[0] == 200
-    assert get(endpoint, "/readyz")[0] == 200
-    status, metrics = get(endpoint, "/metrics")
-    assert status == 200
-    assert "bentoml_service_request_total" in metrics
+def test_the_probes_the_metrics_and_the_document_answer(endpoint: Endpoint) -> None:
+    for path, said in (
+        ("/livez", ""),
+        ("/readyz", ""),
+        ("/metrics", "loan_model_version"),
+        ("/openapi.json", '"openapi":"3.1.0"'),
+        ("/standing", '"source":"store"'),
+    ):
+        status, body = get(endpoint, path)
+        assert (status, said in body) == (200, True), path
+
+
+def test_no_page_loads_anything_from_elsewhere(endpoint: Endpoint) -> None:
+    for path in ("/", "/docs", "/openapi.json", "/static_content/index.html", "/schema.json"):
+        assert "<script" not in get(endpoint, path)[1]
 
 
 def test_without_a_champion_serving_is_refused_with_the_next_step(tmp_path: Path) -> None:
@@ -168,34 +118,95 @@ def test_without_a_champion_serving_is_refused_with_the_next_step(tmp_path: Path
         pass
 
 
-def test_a_damaged_online_table_is_passed_over_and_the_last_good_one_answers(
-    ran: Home, endpoint: Endpoint, tmp_path: Path
-) -> None:
-    first = endpoint.post("/score_clients", {"client_ids": [1, 2, 3]})
-    shelf = ran.settings.online / "clients"
-    pointer = shelf / "CURRENT"
+def test_a_damaged_online_table_is_passed_over_and_the_last_good_one_answers(ran: Home, endpoint: Endpoint) -> None:
+    first = endpoint.post("/predict", {"client_ids": [1, 2, 3]})
+    pointer = ran.settings.online / "clients" / "CURRENT"
     sound = pointer.read_text()
     try:
         pointer.write_text("0" * 64 + "\n")
-        again = endpoint.post("/score_clients", {"client_ids": [1, 2, 3]})
+        time.sleep(3 * POLICY.endpoint.seconds_between_looks)
+        again = endpoint.post("/predict", {"client_ids": [1, 2, 3]})
         pointer.unlink()
-        gone = endpoint.post("/score_clients", {"client_ids": [1, 2, 3]})
+        time.sleep(3 * POLICY.endpoint.seconds_between_looks)
+        gone = endpoint.post("/predict", {"client_ids": [1, 2, 3]})
     finally:
         pointer.write_text(sound)
     assert [first.status, again.status, gone.status] == [200, 200, 200]
     for reply in (again, gone):
-        assert [one["default_probability"] for one in reply.body] == [one["default_probability"] for one in first.body]
+        assert reply.body["predictions"] == first.body["predictions"]
 
 
-def test_an_answer_that_cannot_be_recorded_is_not_given(ran: Home, good: dict[str, Any], tmp_path: Path) -> None:
-    blocked = "2026-02-03"
-    place = ran.settings.predictions / blocked
-    place.write_text("a file where the day's folder should be")
-    try:
-        with served(ran.settings, rehearsed_day=blocked) as stuck:
-            reply = stuck.post("/score", {"applications": [good]})
-    finally:
-        os.unlink(place)
-    assert reply.status == 503
-    assert "prediction log cannot be written" in json.dumps(reply.body)
-    assert "default_probability" not in json.dumps(reply.body)
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
+def test_nobody_else_is_served_without_tokens(ran: Home, host: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=re.escape(f"would answer everybody at {host}.") + ".*LOAN_TOKENS"):
+        serve_command(ran.settings, 8080, 1, host)
+    (tmp_path / "tokens").write_text("x")
+    command, _ = serve_command(replace(ran.settings, tokens=str(tmp_path / "tokens")), 8080, 1, host)
+    assert command[command.index("--host") + 1] == host
+
+
+def test_bentoml_s_own_command_refuses_an_open_host_before_a_worker_starts(ran: Home) -> None:
+    command, environment = serve_command(ran.settings, 0, 1)
+    command[command.index("127.0.0.1")] = "0.0.0.0"
+    started = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "would answer everybody at 0.0.0.0" in done.stderr
+    assert "Service loan_default initialized" not in done.stdout + done.stderr
+    assert time.monotonic() - started < 30
+
+
+def test_a_worker_that_listens_to_others_without_tokens_does_not_start() -> None:
+    from bento.access import refuse_open_port
+
+    with socket.socket() as everywhere:
+        everywhere.bind(("0.0.0.0", 0))
+        everywhere.listen()
+        refuse_open_port(has_tokens=True)
+        with pytest.raises(Refusal, match=r"would answer everybody at 0\.0\.0\.0"):
+            refuse_open_port(has_tokens=False)
+
+
+def test_two_workers_share_the_port_the_record_and_the_metrics(ran: Home, good: dict[str, Any]) -> None:
+    with served(ran.settings, rehearsed_day="2026-02-04", workers=2) as endpoint:
+        with ThreadPoolExecutor(8) as callers:
+            replies = list(callers.map(lambda _: endpoint.post("/score", {"applications": [good] * 20}), range(100)))
+        named = {"applications": [good], "request_id": "once"}
+        with ThreadPoolExecutor(8) as callers:
+            again = list(callers.map(lambda _: endpoint.post("/score", named), range(40)))
+        time.sleep(2 * POLICY.endpoint.seconds_between_looks)
+        status, page = get(endpoint, "/metrics")
+    assert len({reply.body["request_id"][:20] for reply in replies}) == 2  # each worker has its own prefix
+    assert [reply.body for reply in again] == [again[0].body] * 40
+    records = read_day(ran.settings.predictions / "2026-02-04")[0]
+    assert Counter(record.request_id == "once" for record in records) == {False: 2_000, True: 1}
+    counted = re.search(r'loan_request_seconds_count\{route="/score",status="200"\} ([\d.]+)', page)
+    assert counted is not None
+    assert (status, float(counted[1])) == (200, 140.0)
+
+
+def test_an_endpoint_is_stopped_without_losing_a_line(ran: Home, good: dict[str, Any]) -> None:
+    with served(ran.settings, rehearsed_day="2026-02-05") as endpoint:
+        for _ in range(5):
+            assert endpoint.post("/score", {"applications": [good]}).status == 200
+    records, damages = read_day(ran.settings.predictions / "2026-02-05")
+    assert (len(records), damages) == (5, ())
+
+
+def test_a_killed_worker_loses_no_answer_and_is_started_again(ran: Home, good: dict[str, Any]) -> None:
+    with served(ran.settings, rehearsed_day="2026-02-06") as endpoint:
+        answered = [endpoint.post("/score", {"applications": [good]}).body["request_id"] for _ in range(20)]
+        (worker,) = endpoint.workers()
+        os.kill(worker, signal.SIGKILL)
+        until = time.monotonic() + 30
+        while True:
+            assert time.monotonic() < until, "the worker was not started again"
+            try:
+                reply = endpoint.post("/score", {"applications": [good]})
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert reply.status == 200
+        answered.append(reply.body["request_id"])
+    records, _ = read_day(ran.settings.predictions / "2026-02-06")
+    assert sorted(record.request_id for record in records) == sorted(answered)

@@ -1,0 +1,466 @@
+"""The box's application: from an HTTP request to an answer that is on record, by ASGI.
+
+Here: routes, access, limits, and the order in which things happen to a request. Not here: BentoML (`service`), how
+bodies are read (`reading`, `protocols`) or rows are scored (`scorer`).
+
+One request is handled from reading to answering without giving way to another: it is scored by one release, on record
+before it is answered, and answered once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import sqlite3
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bento import metrics
+from bento.access import ADMIN, PREDICT, Access
+from bento.online import Online
+from bento.openapi import document
+from bento.patience import AHEAD, SINCE, Turn
+from bento.prediction_log import CannotRecord, PredictionLog, clock
+from bento.protocols import inference, kserve, lending
+from bento.reading import BadRequest, Reader, Received, named
+from bento.releases import BOX, InForce, Releases
+from bento.repeats import NameTaken, Repeats
+from bento.requests import JSON, Problem, Question, Reply, Request, encode
+from bento.scorer import Asked, Scorer
+from loan_assets.policy import POLICY, Endpoint
+from loan_assets.prediction_record import BY_APPLICATION, CANARY, CHAMPION, PredictionRecord
+from loan_assets.refusal import Refusal
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+VERSIONED = re.compile(r"(/v2/models/loan-default)/versions/([0-9]{1,9})(/infer|/ready)?")
+BODIES = (b"application/json", b"application/octet-stream")
+said = logging.getLogger("loan_default")
+
+
+class Gone(Exception):
+    """The caller has hung up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the box finds what it needs, and leaves what it answers."""
+
+    box: Path
+    releases: Path | None
+    online: Path
+    predictions: Path
+    tokens: Path | None
+    rehearsed_day: str | None = None
+    rehearsal: str = ""
+
+    @classmethod
+    def from_environment(cls, box: Path) -> Places:
+        """Read LOAN_RELEASES and LOAN_TOKENS, which may be left out, LOAN_ONLINE and LOAN_PREDICTIONS.
+
+        LOAN_REHEARSAL and LOAN_REHEARSED_DAY are a rehearsal's name and the day under which it is logged.
+        """
+        given = {name: value for name, value in os.environ.items() if value.strip()}
+        releases, tokens = given.get("LOAN_RELEASES"), given.get("LOAN_TOKENS")
+        return cls(
+            box=box,
+            releases=Path(releases) if releases else None,
+            online=Path(given.get("LOAN_ONLINE", "online")),
+            predictions=Path(given.get("LOAN_PREDICTIONS", "predictions")),
+            tokens=Path(tokens) if tokens else None,
+            rehearsed_day=given.get("LOAN_REHEARSED_DAY"),
+            rehearsal=given.get("LOAN_REHEARSAL", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What a path does: by which method, for whom, and whether it is a scoring request."""
+
+    label: str
+    method: str
+    scope: str | None
+    ask: Callable[[Request, InForce], Question] | None = None
+    tell: Callable[[Request], Reply] | None = None
+
+
+class Application:
+    """The endpoint over one set of places. Build it inside a running event loop, and `close` it there."""
+
+    def __init__(self, places: Places, limits: Endpoint = POLICY.endpoint, *, bounds_bodies: bool = True) -> None:
+        self._limits, self._bounds_bodies = limits, bounds_bodies
+        self.access = Access(places.tokens)
+        self.releases = Releases(places.releases, places.box)
+        book = self.releases.in_force.champion.book
+        self._reader = Reader(book, limits.most_rows)
+        self._online = Online(places.online, book)
+        self._log = PredictionLog(places.predictions, limits)
+        self._repeats = Repeats(places.predictions, limits.repeat_days)
+        self._now, self._rehearsal = clock(places.rehearsed_day), places.rehearsal
+        self._waiting = 0
+        # A request without a name of its own is named by the worker's own prefix and a count.
+        self._worker, self._unnamed = os.urandom(10).hex(), 0
+        self._openapi = encode(document(book, limits))
+        self._routes = self._laid_out()
+        self._counted = {"swaps": 0, "refusals": 0}
+        self._tell_what_stands()
+        self._looking = asyncio.get_running_loop().create_task(self._look_around())
+
+    async def close(self) -> None:
+        """Stop looking around and force the log to disk."""
+        self._looking.cancel()
+        await asyncio.to_thread(self._log.close)
+        self._repeats.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        began = time.perf_counter()
+        label = "other"
+        self._waiting += 1
+        is_read = False
+        headers = dict(scope["headers"])
+        try:
+            route, version = self._route(scope)
+            label = route.label
+            self._may(route, headers)
+            if route.tell is not None:
+                reply = route.tell(Request(label, headers, version=version))
+            else:
+                body = await self._body(headers, receive)
+                is_read = True
+                self._in_time(scope)
+                reply = self._scored(route, Request(label, headers, body, version))
+        except Gone:
+            return
+        except Problem as problem:
+            reply = problem.reply()
+        except BadRequest as problem:
+            reply = Problem(HTTPStatus.BAD_REQUEST, str(problem)).reply()
+        except Exception as failure:  # our own mistake: the caller is told that it was ours, the log where it was made
+            reply = self._failed(label, failure)
+        finally:
+            self._waiting -= 1
+            if AHEAD in scope:
+                Turn.waiting -= 1
+        await self._send(send, reply, headers, is_read=is_read)
+        metrics.latency_of(label, reply.status).observe(time.perf_counter() - began)
+
+    def _route(self, scope: Scope) -> tuple[Route, str | None]:
+        path, version = scope["path"], None
+        routes = self._routes.get(path)
+        if routes is None and (found := VERSIONED.fullmatch(path)):
+            routes, version = self._routes[found[1] + (found[3] or "")], found[2]
+        if routes is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "there is no such route; see /openapi.json")
+        route = routes.get(scope["method"])
+        if route is None:
+            allow = ", ".join(sorted(routes)).encode()
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "not by this method", [(b"allow", allow)])
+        return route, version
+
+    def _may(self, route: Route, headers: Mapping[bytes, bytes]) -> None:
+        if route.scope is None or self.access.is_open:
+            return
+        allowed = self.access.allows(headers.get(b"authorization"), route.scope)
+        if allowed is None:
+            raise Problem(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", [(b"www-authenticate", b"Bearer")])
+        if not allowed:
+            raise Problem(HTTPStatus.FORBIDDEN, f"this token does not carry the scope {route.scope}")
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The body, counted as it arrives; nothing of one that is too large or of another kind is read."""
+        kind = headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
+        if kind not in BODIES:
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type is not application/json")
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body with a content encoding is not read")
+        if self._waiting > self._limits.most_open:
+            raise self._busy()
+        largest = self._limits.largest_body
+        if int(headers.get(b"content-length", b"0")) > largest:
+            raise self._too_large()
+        body = b""
+        more = True
+        while more:
+            message = await (receive() if self._bounds_bodies else self._bounded(receive))
+            if message["type"] != "http.request":
+                raise Gone
+            body = body + message["body"] if body else message["body"]
+            if len(body) > largest:
+                raise self._too_large()
+            more = message["more_body"]
+        return body
+
+    async def _bounded(self, receive: Receive) -> dict[str, Any]:
+        try:
+            return await asyncio.wait_for(receive(), self._limits.patience)
+        except TimeoutError:
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come") from None
+
+    def _in_time(self, scope: Scope) -> None:
+        """Refuse a request behind too many others, or one that has waited too long: those accepted stay quick."""
+        if scope.get(AHEAD, 0) > self._limits.most_ahead:
+            raise self._busy()
+        since = scope.get(SINCE)
+        if since is not None and asyncio.get_running_loop().time() - since > self._limits.longest_wait:
+            raise self._busy()
+
+    def _busy(self) -> Problem:
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once; try again", self._again())
+
+    def _again(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", str(self._limits.retry_after).encode())]
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of at most {self._limits.largest_body:,} bytes is read"
+        )
+
+    def _scored(self, route: Route, request: Request) -> Reply:
+        assert route.ask is not None  # only routes that ask have a body
+        in_force = self.releases.in_force
+        question = route.ask(request, in_force)
+        name = _the_name(question.name, request.headers)
+        try:
+            if name is None:
+                self._unnamed += 1
+                return self._answered(f"{self._worker}{self._unnamed:012x}", question, request, in_force)
+            return self._answered_once(name, question, request, in_force)
+        except NameTaken as taken:
+            raise Problem(HTTPStatus.CONFLICT, str(taken)) from None
+        except (CannotRecord, sqlite3.Error) as full:
+            why = str(full) if isinstance(full, CannotRecord) else "the record of named requests cannot be written"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, self._again()) from None
+
+    def _answered_once(self, name: str, question: Question, request: Request, in_force: InForce) -> Reply:
+        """The recorded answer to a request that was answered before, else the answer, recorded."""
+        asked = b"\n".join((request.route.encode(), request.body))
+        with self._repeats.held(name, asked) as held:
+            if held.answer is not None:
+                metrics.REPEATS.inc()
+                return Reply(**msgspec.msgpack.decode(held.answer))
+            reply = self._answered(name, question, request, in_force)
+            held.answer = msgspec.msgpack.encode(
+                {"body": reply.body, "content_type": reply.content_type, "headers": reply.headers}
+            )
+            return reply
+
+    def _answered(self, name: str, question: Question, request: Request, in_force: InForce) -> Reply:
+        asked = question.asked
+        scorer = in_force.arm_of(set(asked.clients), name)
+        arm = CHAMPION if scorer is in_force.champion else CANARY
+        verdicts = scorer.verdicts(asked.features)
+        shadows = in_force.shadow.shadows(asked.features) if in_force.shadow else None
+        features = asked.features.tolist()
+        answered_at = self._now().isoformat(timespec="microseconds")
+        records = [
+            PredictionRecord(
+                request_id=name,
+                row=row,
+                answered_at=answered_at,
+                route=request.route,
+                asked_by=asked.by,
+                client_id=asked.clients[row],
+                book=scorer.book.name,
+                book_digest=scorer.book.digest,
+                model_version=scorer.version,
+                release_digest=scorer.label,
+                arm=arm,
+                default_probability=verdict.default_probability,
+                decision=verdict.decision,
+                reasons=verdict.reasons,
+                received=asked.received[row] if asked.received else {},
+                features=features[row],
+                features_as_of=asked.as_of[row] if asked.as_of else None,
+                is_stale=asked.stale[row] if asked.stale else False,
+                shadow=shadows[row] if shadows else None,
+                rehearsal=self._rehearsal,
+            )
+            for row, verdict in enumerate(verdicts)
+        ]
+        self._log.append(records)
+        _count(records, arm)
+        return question.write(records, scorer.texts, in_force.source)
+
+    def _from_applications(self, in_force: InForce) -> Callable[[Sequence[Received]], Asked]:
+        key = in_force.champion.book.key.name
+
+        def asked(rows: Sequence[Received]) -> Asked:
+            clients = [int(row.pop(key)) if key in row else None for row in rows]
+            features = in_force.champion.features_of(rows)
+            return Asked(by=BY_APPLICATION, features=features, received=rows, clients=clients)
+
+        return asked
+
+    def _laid_out(self) -> dict[str, dict[str, Route]]:
+        """Every route by path and method."""
+
+        def scoring(path: str, ask: Callable[[Request, InForce], Question]) -> tuple[str, Route]:
+            return path, Route(label=path, method="POST", scope=PREDICT, ask=ask)
+
+        def telling(path: str, scope: str | None, tell: Callable[[Request], Reply]) -> tuple[str, Route]:
+            return path, Route(label=path, method="GET", scope=scope, tell=tell)
+
+        def tensors(request: Request, in_force: InForce) -> Question:
+            inference.served(request.version, in_force.champion.version)
+            return inference.read(request, self._reader, self._from_applications(in_force))
+
+        def of_version(reply: Callable[[int], Reply]) -> Callable[[Request], Reply]:
+            def tell(request: Request) -> Reply:
+                version = self.releases.in_force.champion.version
+                inference.served(request.version, version)
+                return reply(version)
+
+            return tell
+
+        nothing = Reply(b"", HTTPStatus.OK, b"text/plain")
+        model = "/v2/models/loan-default"
+        laid: dict[str, dict[str, Route]] = {}
+        for path, route in (
+            scoring("/score", lambda r, f: lending.read_score(r, self._reader, self._from_applications(f))),
+            scoring(
+                "/predict",
+                lambda r, f: lending.read_predict(r, self._reader, lambda ids: self._online.asked(ids, f.champion)),
+            ),
+            scoring(
+                "/v1/models/loan-default:predict",
+                lambda r, f: kserve.read(r, self._reader, self._from_applications(f)),
+            ),
+            scoring(f"{model}/infer", tensors),
+            telling("/v1/models", PREDICT, lambda _: kserve.models()),
+            telling("/v1/models/loan-default", PREDICT, lambda _: kserve.status()),
+            telling("/v2", PREDICT, lambda _: inference.server()),
+            telling("/v2/health/live", None, lambda _: nothing),
+            telling("/v2/health/ready", None, lambda _: self._ready()),
+            telling(model, PREDICT, of_version(lambda version: inference.model(version, self._reader.order))),
+            telling(f"{model}/ready", PREDICT, of_version(lambda _: nothing)),
+            telling("/livez", None, lambda _: nothing),
+            telling("/healthz", None, lambda _: nothing),
+            telling("/readyz", None, lambda _: self._ready()),
+            telling("/metrics", ADMIN, lambda _: Reply(metrics.page(), content_type=b"text/plain; version=0.0.4")),
+            telling("/standing", ADMIN, lambda _: self._standing()),
+            telling("/openapi.json", None, lambda _: Reply(self._openapi)),
+            telling("/", None, lambda _: Reply(encode({"name": "loan-default", "openapi": "/openapi.json"}))),
+        ):
+            laid.setdefault(path, {})[route.method] = route
+        return laid
+
+    def _ready(self) -> Reply:
+        """Ready when an answer could be given and put on record now."""
+        if not self._log.is_writable():
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the prediction log cannot be written", self._again())
+        return Reply(b"", HTTPStatus.OK, b"text/plain")
+
+    def _standing(self) -> Reply:
+        """Who answers, who stands beside, and how the log is doing, for people."""
+        in_force = self.releases.in_force
+        terms = in_force.terms
+        said_of = {
+            "source": in_force.source,
+            "champion": _named(in_force.champion),
+            "challenger": None
+            if terms is None or in_force.challenger is None
+            else {**_named(in_force.challenger), "mode": terms.mode.value, "share": terms.share},
+            "swaps": self.releases.swaps,
+            "refused_releases": self.releases.refusals,
+            "log_bytes": self._log.bytes,
+            "log_backlog_bytes": self._log.backlog,
+        }
+        return Reply(encode(said_of))
+
+    async def _send(self, send: Send, reply: Reply, headers: Mapping[bytes, bytes], *, is_read: bool) -> None:
+        head = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            *reply.headers,
+        ]
+        # A body that was not read is left where it is: the connection ends with the answer.
+        if not is_read and (headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers):
+            head.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": int(reply.status), "headers": head})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def _failed(self, label: str, failure: Exception) -> Reply:
+        """Where it failed, without what it was about: an exception's words may repeat what was sent."""
+        places = [
+            f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(failure.__traceback__)
+        ]
+        said.error("%s failed with %s at %s", label, type(failure).__name__, " > ".join(places[-4:]))
+        return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the endpoint failed; its log says where").reply()
+
+    async def _look_around(self) -> None:
+        """Every half second: who stands, which table, whose tokens; and the log to disk."""
+        looks = 0
+        while True:
+            await asyncio.sleep(self._limits.seconds_between_looks)
+            looks += 1
+            try:
+                await asyncio.to_thread(self._look, looks)
+            except Exception as failure:
+                said.error("Looking around failed: %s", type(failure).__name__)
+
+    def _look(self, looks: int) -> None:
+        self.releases.look()
+        self._online.look()
+        try:
+            self.access.look()
+        except Refusal as reason:
+            said.error("The tokens known before stay valid: %s", reason)
+        try:
+            self._log.sync()
+            self._repeats.sync()
+        except (OSError, sqlite3.Error) as failing:
+            metrics.UNSYNCED.inc()
+            said.error("The log cannot be forced to disk: %s", type(failing).__name__)
+        if looks % 20 == 0:
+            self._log.measure()
+            metrics.forget_dead_workers()
+        if looks % 7_200 == 1:
+            self._repeats.forget()
+        self._tell_what_stands()
+
+    def _tell_what_stands(self) -> None:
+        in_force = self.releases.in_force
+        refusals = self.releases.refusals + self._online.refusals
+        metrics.SWAPS.inc(self.releases.swaps - self._counted["swaps"])
+        metrics.REFUSED.inc(refusals - self._counted["refusals"])
+        self._counted = {"swaps": self.releases.swaps, "refusals": refusals}
+        metrics.VERSION.labels("champion").set(in_force.champion.version)
+        metrics.VERSION.labels("challenger").set(in_force.challenger.version if in_force.challenger else 0)
+        metrics.SHARE.set(in_force.terms.share if in_force.terms else 0)
+        metrics.BUILT_IN.set(in_force.source == BOX)
+        metrics.WAITING.set(self._waiting)
+        metrics.BACKLOG.set(self._log.backlog)
+        metrics.LOG_BYTES.set(self._log.bytes)
+
+
+def _the_name(in_body: str | None, headers: Mapping[bytes, bytes]) -> str | None:
+    """The caller's own name for a request: in the body, else in X-Request-Id, which a proxy may have added."""
+    header = headers.get(b"x-request-id")
+    if header is None:
+        return in_body
+    in_header = named(header.decode("latin-1"))
+    return in_header if in_body is None else in_body
+
+
+def _named(scorer: Scorer) -> dict[str, str | int]:
+    return {"model_version": scorer.version, "release_digest": scorer.release.digest}
+
+
+def _count(records: Sequence[PredictionRecord], arm: str) -> None:
+    for record in records:
+        metrics.scores_of(arm, record.decision).observe(record.default_probability)
+        if record.is_stale:
+            metrics.STALE.inc()
+        if record.shadow is not None:
+            metrics.SHADOWED.labels(str(record.shadow.decision == record.decision).lower()).inc()
