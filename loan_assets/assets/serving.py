@@ -16,7 +16,8 @@ from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.scoring import is_refused
 from loan_assets.credit.training import TRAIN, FittedModel, dataset_digest, onnx_probability
 from loan_assets.policy import POLICY
-from loan_assets.release import REFERENCE, ReleaseFacts, write_release
+from loan_assets.refusal import Refusal
+from loan_assets.release import ONNX, REFERENCE, ReleaseFacts, read_release, write_release
 from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
@@ -52,8 +53,10 @@ def model_release(
 ) -> PublishedRelease:
     """The model as a sealed folder of plain files: trees, ONNX copy, threshold, reasons, reference rows, every digest.
 
-    It can be scored without Dagster, MLflow, scikit-learn or pickle. The champion's release is put in force.
+    It can be scored without Dagster, MLflow, scikit-learn or pickle. The champion's release is put in force once it has
+    been read back and scores like its ONNX copy. Parts that do not speak of one judged model are refused.
     """
+    _refuse_a_mixture(model_version, default_model, scorecard, training_set)
     facts = ReleaseFacts(
         model=MODEL,
         version=model_version.version,
@@ -67,9 +70,7 @@ def model_release(
         threshold=scorecard.threshold,
         evidence=metrics_of(scorecard),
     )
-    seen = training_set.loc[training_set["part"] == TRAIN, KEY]
-    columns = [column.name for column in BOOK.with_role(Role.FEATURE, Role.PROTECTED)]
-    reference = raw_loan_book.set_index(KEY).loc[seen, columns]
+    reference = _reference_rows(training_set, raw_loan_book)
 
     def fill(folder: Path) -> None:
         write_release(folder, facts, default_model.trees, default_model.onnx)
@@ -78,6 +79,9 @@ def model_release(
     digest, folder = release_store.publish(model_version.version, fill)
     # Asked now, not remembered: the alias may have moved since this version was registered.
     is_champion = registry.aliases().get(CHAMPION) == model_version.version
+    unlike = _unlike_its_onnx_copy(_gap_to_its_onnx_copy(folder, digest, training_set))
+    if unlike:
+        raise Refusal(f"{unlike} It was not put in force.", "Materialize default_model again and what follows from it.")
     if is_champion:
         release_store.crown(model_version.version, digest)
     context.add_output_metadata(
@@ -98,15 +102,58 @@ def release_scores_like_its_onnx_copy(
     release_store: ReleaseStore, model_release: PublishedRelease, training_set: pd.DataFrame
 ) -> dg.AssetCheckResult:
     """Read back from disk and verified, the release and the ONNX file in it give the same score for every client."""
-    from loan_assets.release import ONNX, read_release
-
     folder = release_store.folder_of(model_release.version, model_release.digest)
-    release = read_release(folder, expected=model_release.digest)
-    features = training_set[list(release.facts.features)].to_numpy("float32")
-    gap = float(np.abs(release.score(features) - onnx_probability((folder / ONNX).read_bytes(), features)).max())
+    gap = _gap_to_its_onnx_copy(folder, model_release.digest, training_set)
+    unlike = _unlike_its_onnx_copy(gap)
     return dg.AssetCheckResult(
-        passed=gap <= POLICY.parity.onnx, metadata={"rows": len(features), "gap": gap, "allowed": POLICY.parity.onnx}
+        passed=unlike is None,
+        description=unlike,
+        metadata={"rows": len(training_set), "gap": gap, "allowed": POLICY.parity.onnx},
     )
+
+
+def _refuse_a_mixture(
+    version: RegisteredVersion, model: FittedModel, card: Scorecard, training_set: pd.DataFrame
+) -> None:
+    """Release only what was registered, judged and trained as one; a refused model leaves the version before behind."""
+    models = {"model_version": version, "default_model": model, "scorecard": card}
+    if len({one.model_digest for one in models.values()}) > 1:
+        held = ", ".join(f"{name} of {one.model_digest[:12]}" for name, one in models.items())
+        raise Refusal(
+            f"These are not of one model: {held}. Nothing was released.",
+            "Materialize scorecard, then model_version; a model that is refused there cannot be released.",
+        )
+    if dataset_digest(training_set) != model.dataset_digest:
+        raise Refusal(
+            f"The model was trained on data {model.dataset_digest[:12]}, which is not the training set in force.",
+            "Materialize default_model first, then scorecard, model_version and model_release.",
+        )
+
+
+def _reference_rows(training_set: pd.DataFrame, received: pd.DataFrame) -> pd.DataFrame:
+    """The received columns of the training part, in its order."""
+    seen = training_set.loc[training_set["part"] == TRAIN, KEY]
+    unknown = int((~seen.isin(received[KEY])).sum())
+    if unknown:
+        raise Refusal(
+            f"{unknown:,} clients of the training set are not in the delivery in force.",
+            "Materialize training_set from this delivery, then default_model and what follows.",
+        )
+    columns = [column.name for column in BOOK.with_role(Role.FEATURE, Role.PROTECTED)]
+    return received.set_index(KEY).loc[seen, columns]
+
+
+def _gap_to_its_onnx_copy(folder: Path, digest: str, training_set: pd.DataFrame) -> float:
+    """The largest difference in probability, over every client, between a verified release and the ONNX file in it."""
+    release = read_release(folder, expected=digest)
+    features = training_set[list(release.facts.features)].to_numpy("float32")
+    return float(np.abs(release.score(features) - onnx_probability((folder / ONNX).read_bytes(), features)).max())
+
+
+def _unlike_its_onnx_copy(gap: float) -> str | None:
+    """What to say of a gap that is over the policy's parity."""
+    allowed = POLICY.parity.onnx
+    return None if gap <= allowed else f"The release is {gap:.1e} off its ONNX copy, where {allowed:.0e} is allowed."
 
 
 @dg.asset(kinds={"bentoml"})
@@ -133,8 +180,6 @@ def loan_bento(
 @dg.asset_check(asset=loan_bento, blocking=True)
 def bento_carries_the_release(bento_store: BentoStore, loan_bento: BuiltBento) -> dg.AssetCheckResult:
     """Every file in the Bento is the one that was packed; its release verifies, and carries no client's row."""
-    from loan_assets.release import read_release
-
     folder = bento_store.verified(loan_bento) / "src" / "release"
     carried = read_release(folder, expected=loan_bento.release_digest, carries_reference=False)
     return dg.AssetCheckResult(
