@@ -203,8 +203,9 @@ def batch_scores(
     """Every client scored by the champion's release, with the decision, the version and the date of the features."""
     from loan_assets.credit.pictures import histogram
 
-    release = release_store.champion_release()
-    newest = pd.Timestamp(online_tables.table().facts.features_as_of).as_unit("us")
+    release, online = release_store.champion_release(), online_tables.table().facts
+    _refuse_another_book({"champion": release.facts.book_digest, "online table": online.book_digest})
+    newest = pd.Timestamp(online.features_as_of).as_unit("us")
     decisions = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
     known = feature_store.as_known_at(decisions, BOOK)
     estimates = release.score(known[list(release.facts.features)].to_numpy("float32"))
@@ -233,14 +234,35 @@ def batch_scores(
 
 
 @dg.asset_check(asset=batch_scores, additional_ins={"default_outcomes": dg.AssetIn()}, blocking=True)
-def every_client_is_scored_once(batch_scores: pd.DataFrame, default_outcomes: pd.DataFrame) -> dg.AssetCheckResult:
-    """One score for every client of the book, all from one version, and refusals exactly at the threshold."""
+def every_client_is_scored_once(
+    release_store: ReleaseStore, batch_scores: pd.DataFrame, default_outcomes: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """One score for every client, all from one version and by its own book, and refusals exactly at the threshold."""
     astray = len(set(batch_scores[KEY]) ^ set(default_outcomes[KEY]))
     versions = batch_scores["model_version"].nunique()
     approved = batch_scores.loc[batch_scores["decision"] == "approve", "default_probability"]
     refused = batch_scores.loc[batch_scores["decision"] == "refuse", "default_probability"]
     split = approved.max() < refused.min() if len(approved) and len(refused) else True
+    book_digest = release_store.champion_release().facts.book_digest
+    wrong = {
+        f"{astray:,} clients without exactly one score": astray > 0,
+        f"scores of {versions} versions": versions != 1,
+        "approvals and refusals that overlap": not split,
+        f"features of book {BOOK.digest} scored by a model of book {book_digest}": book_digest != BOOK.digest,
+    }
     return dg.AssetCheckResult(
-        passed=bool(astray == 0 and versions == 1 and split),
-        metadata={"clients": len(batch_scores), "astray": astray, "versions": int(versions)},
+        passed=not any(wrong.values()),
+        description="; ".join(said for said, holds in wrong.items() if holds) or None,
+        metadata={"clients": len(batch_scores), "astray": astray, "versions": int(versions), "book": book_digest},
     )
+
+
+def _refuse_another_book(digests: dict[str, str]) -> None:
+    """Score only where the model learned from the very formulas that made the features."""
+    others = [f"the {name} is of book {digest}" for name, digest in digests.items() if digest != BOOK.digest]
+    if others:
+        raise Refusal(
+            f"The book in force is {BOOK.digest}, but {' and '.join(others)}; nobody was scored.",
+            "Materialize online_features by this book; a champion trained on another one scores again once the version "
+            "trained on this book, which waits as challenger, is made champion and released.",
+        )
