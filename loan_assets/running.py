@@ -23,6 +23,7 @@ from rich.markup import escape
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.refusal import Refusal
+from loan_assets.resources.catalog import FIRST, LAST
 from loan_assets.settings import Settings, without_secrets
 
 SHOWN = {
@@ -45,10 +46,7 @@ def run_whole_graph(settings: Settings) -> float:
     from loan_assets.definitions import defs
 
     months = months_of(the_book())
-    whole_month_range = {
-        "dagster/asset_partition_range_start": months[0],
-        "dagster/asset_partition_range_end": months[-1],
-    }
+    whole_month_range = {FIRST: months[0], LAST: months[-1]}
     job = defs.resolve_job_def("whole_graph")
     run_id = str(uuid.uuid4())
     console = Console(highlight=False)

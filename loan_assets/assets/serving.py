@@ -206,14 +206,17 @@ def batch_scores(
     release, online = release_store.champion_release(), online_tables.table().facts
     _refuse_another_book({"champion": release.facts.book_digest, "online table": online.book_digest})
     newest = pd.Timestamp(online.features_as_of).as_unit("us")
-    decisions = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
+    now = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
+    last = feature_store.as_of(now, BOOK)
+    # Who left a feature's life ago keeps the score of the last statement, as at the endpoint.
+    decisions = now.assign(**{tables.EVENT_TIME.name: last.where(last < newest - BOOK.feature_life, newest)})
     known = feature_store.as_known_at(decisions, BOOK)
     estimates = release.score(known[list(release.facts.features)].to_numpy("float32"))
     refused = is_refused(estimates, release.facts.threshold)
     scores = pd.DataFrame(
         {
             KEY: known[KEY],
-            "features_as_of": feature_store.as_of(decisions, BOOK),
+            "features_as_of": last,
             "default_probability": estimates,
             "decision": np.where(refused, "refuse", "approve"),
             "model_version": release.facts.version,

@@ -26,6 +26,10 @@ NAMED = re.compile(r"statements-(\d{4}-\d{2})\.(?:csv|parquet)$")
 # What the drivers call the fact that tells a file from its next version.
 CHANGES = ("ETag", "etag", "mtime", "LastModified", "created")
 HINT = "Put a file like statements-2005-10.csv (or .parquet) into LOAN_LANDING, then materialize that month."
+MEND = (
+    "Nothing was taken over. Put a whole, unaltered file like statements-2005-10.csv (or .parquet) into LOAN_LANDING; "
+    "its arrival starts the month again."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

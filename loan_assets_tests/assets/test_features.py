@@ -1,0 +1,46 @@
+"""What may be put in force for the endpoint: rows that the offline join would give as well."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from loan_assets.assets.features import FeatureDefinitions, online_features
+from loan_assets.books import LoanBook, tables
+from loan_assets.refusal import Refusal
+from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.online_store import OnlineTables
+from loan_assets_tests.conftest import Home
+
+
+def test_an_online_table_that_differs_from_the_offline_join_is_never_put_in_force(
+    ran: Home, book: LoanBook, tmp_path: Path
+) -> None:
+    """A row that became known after the month it speaks of is the newest online, and unknown to the join."""
+    door = FeatureStoreDoor(
+        folder=str(tmp_path / "feast"),
+        registry=f"sqlite:///{tmp_path}/registry.db",
+        online=str(tmp_path / "online.db"),
+    )
+    online = OnlineTables(root=str(tmp_path / "online"))
+    rows: pd.DataFrame = ran.read("borrower_features/2005-09").head(1_000)
+    told: FeatureDefinitions = ran.read("feature_definitions", FeatureDefinitions)
+
+    def put_online() -> object:
+        return online_features(
+            dg.build_asset_context(), feature_store=door, online_tables=online, feature_definitions=told
+        )
+
+    door.publish(rows, book)
+    put_online()
+    sound = online.table().digest
+    created = tables.CREATED_TIME.name
+    late = rows.head(12).assign(utilisation=rows["utilisation"] + 1, **{created: rows[created] + timedelta(days=3)})
+    door.publish(pd.concat([rows, late], ignore_index=True), book)
+    with pytest.raises(Refusal, match=r"newest rows of 12 clients differ from the offline join"):
+        put_online()
+    assert online.table().digest == sound
