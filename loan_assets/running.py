@@ -23,7 +23,8 @@ from rich.markup import escape
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.refusal import Refusal
-from loan_assets.resources.catalog import FIRST, LAST
+from loan_assets.resources.catalog import FIRST, LAST, months_of_statements
+from loan_assets.resources.landing import Landing
 from loan_assets.settings import Settings, without_secrets
 
 SHOWN = {
@@ -45,7 +46,7 @@ def run_whole_graph(settings: Settings) -> float:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     from loan_assets.definitions import defs
 
-    months = months_of(the_book())
+    months = months_there(settings)
     whole_month_range = {FIRST: months[0], LAST: months[-1]}
     job = defs.resolve_job_def("whole_graph")
     run_id = str(uuid.uuid4())
@@ -66,6 +67,27 @@ def run_whole_graph(settings: Settings) -> float:
     if not outcome.success:
         raise why_it_failed(outcome.all_events)
     return time.monotonic() - started
+
+
+def months_there(settings: Settings) -> tuple[str, ...]:
+    """The months of the book, and every later one that has arrived in the landing folder or is stored already.
+
+    Raises:
+        Refusal: when a month between them is missing, for the windows of those after it would have a hole.
+    """
+    book = the_book()
+    awaited = months_of_statements(book).get_partition_keys()
+    shelves = (settings.store / "monthly_statements").glob("*/CURRENT")
+    there = {shelf.parent.name for shelf in shelves}
+    there |= {month for month, files in Landing(place=settings.landing).arrivals().items() if len(files) == 1}
+    months = sorted({*months_of(book), *(there & set(awaited))})
+    missing = [month for month in awaited if month < months[-1] and month not in months]
+    if missing:
+        raise Refusal(
+            f"The statements of {', '.join(missing)} have not arrived, but those of {months[-1]} have.",
+            f"Put statements-{missing[0]}.csv (or .parquet) into LOAN_LANDING, or take the later months away.",
+        )
+    return tuple(months)
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from loan_assets.credit import statements
 from loan_assets.credit.conformance import departures_from_published
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import months_of_run, months_of_statements, picture, table_of, table_type
-from loan_assets.resources.landing import MEND, Landing
+from loan_assets.resources.landing import HINT, MEND, Landing
 from loan_assets.resources.loan_source import LoanSource
+from loan_assets.settings import without_secrets
 
 BOOK = the_book()
 KEY = BOOK.key.name
@@ -62,30 +64,48 @@ def book_matches_its_published_totals(raw_loan_book: pd.DataFrame) -> dg.AssetCh
     dagster_type=table_type("MonthlyStatements", tables.statements(BOOK), [KEY]),
 )
 def monthly_statements(
-    context: dg.AssetExecutionContext, landing: Landing, raw_loan_book: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    landing: Landing,
+    io_manager: dg.ResourceParam[AssetStore],
+    raw_loan_book: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """What each client owed, paid and was behind with, month by month: one statement a client and month.
 
-    The months of the delivered book are read from it; a later month is read from the file that arrived for it.
+    The months of the delivered book are read from it; a later month is read from the file that arrived for it. Once
+    that file is archived, the statements stored from it stand.
     """
     months = {}
     for month in context.partition_keys:
+        came: dict[str, str | int] = {}
         if month in months_of(BOOK):
             months[month] = statements.month_of_statements(raw_loan_book, month, BOOK)
         else:
-            arrived, provenance = landing.read(month, BOOK)
-            wrong = statements.other_clients(arrived, raw_loan_book[KEY], POLICY.clients_may_leave)
-            if wrong:
-                raise Refusal(f"{provenance.location} ({len(arrived):,} rows) holds {wrong}.", MEND)
-            months[month] = statements.dated(arrived, month, BOOK)
-            came = {"delivered_from": provenance.location, "sha256": provenance.sha256, "bytes": provenance.bytes}
-            context.add_asset_metadata(came, partition_key=month)
-    for month, table in months.items():
-        measures = table.drop(columns=[KEY]).select_dtypes("number").mean()
-        context.add_asset_metadata(
-            {f"mean_{name}": round(float(mean), 2) for name, mean in measures.items()}, partition_key=month
-        )
+            months[month], came = _arrived(landing, io_manager, month, raw_loan_book[KEY])
+        measures = months[month].drop(columns=[KEY]).select_dtypes("number").mean()
+        means = {f"mean_{name}": round(float(mean), 2) for name, mean in measures.items()}
+        context.add_asset_metadata({**came, **means}, partition_key=month)
     return months
+
+
+def _arrived(
+    landing: Landing, store: AssetStore, month: str, clients: "pd.Series[int]"
+) -> tuple[pd.DataFrame, dict[str, str | int]]:
+    """A month after the book's, from its file or as it is stored, and where it came from."""
+    shelf = f"{monthly_statements.key.to_user_string()}/{month}"
+    found = landing.read(month, BOOK)
+    if found is not None:
+        table, file = statements.dated(found[0], month, BOOK), found[1]
+        name = file.location
+        came: dict[str, str | int] = {"delivered_from": name, "sha256": file.sha256, "bytes": file.bytes}
+    elif store.holds(shelf):
+        table, name = store.read(shelf, pd.DataFrame), shelf
+        came = {"delivered_from": "no file in the landing any more: the statements stored before stand"}
+    else:
+        raise Refusal(f"No file has arrived for {month} in {without_secrets(landing.place)}.", HINT)
+    wrong = statements.other_clients(table, clients, POLICY.clients_may_leave)
+    if wrong:
+        raise Refusal(f"{name} ({len(table):,} rows) holds {wrong}.", MEND)
+    return table, came
 
 
 @dg.asset_check(asset=monthly_statements, additional_ins={"raw_loan_book": dg.AssetIn()}, blocking=True)

@@ -23,6 +23,7 @@ from loan_assets.resources.online_store import OnlineTables
 BOOK = the_book()
 KEY = BOOK.key.name
 MONTHS = months_of_statements(BOOK)
+COMPUTED_BY = "book_digest"
 WINDOW = dg.TimeWindowPartitionMapping(start_offset=1 - BOOK.window, allow_nonexistent_upstream_partitions=True)
 
 
@@ -69,6 +70,7 @@ def borrower_features(
     for month in context.partition_keys:
         known = {earlier: table for earlier, table in monthly_statements.items() if earlier <= month}
         months[month] = statements.features_as_of(month, known, client_profiles, BOOK)
+        months[month].attrs[COMPUTED_BY] = BOOK.digest
     newest = months[max(months)]
     spread = {name: newest[name].to_numpy("float64") for name in BOOK.feature_names}
     context.add_asset_metadata(
@@ -104,7 +106,16 @@ def full_windows_have_no_gaps(
 def feature_definitions(
     context: dg.AssetExecutionContext, feature_store: FeatureStoreDoor, borrower_features: dict[str, pd.DataFrame]
 ) -> FeatureDefinitions:
-    """The feature view and service in Feast's registry, read off the book, over the features of every month."""
+    """The feature view and service in Feast's registry, read off the book, over the features of every month.
+
+    Months whose features another book computed are refused: one table never mixes two sets of formulas.
+    """
+    others = sorted(month for month, table in borrower_features.items() if table.attrs.get(COMPUTED_BY) != BOOK.digest)
+    if others:
+        raise Refusal(
+            f"The features of {', '.join(others)} were not computed by the book in force, {BOOK.digest}.",
+            "Materialize borrower_features for these months, or run `loan-assets run`, which covers every month.",
+        )
     rows = pd.concat([borrower_features[month] for month in sorted(borrower_features)], ignore_index=True)
     table = feature_store.publish(rows, BOOK)
     lines = ["| feature | meaning | reads |", "|---|---|---|"]

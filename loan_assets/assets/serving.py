@@ -116,9 +116,13 @@ def _refuse_a_mixture(
     version: RegisteredVersion, model: FittedModel, card: Scorecard, training_set: pd.DataFrame
 ) -> None:
     """Release only what was registered, judged and trained as one; a refused model leaves the version before behind."""
-    models = {"model_version": version, "default_model": model, "scorecard": card}
-    if len({one.model_digest for one in models.values()}) > 1:
-        held = ", ".join(f"{name} of {one.model_digest[:12]}" for name, one in models.items())
+    digests = {
+        "model_version": version.model_digest,
+        "default_model": model.model_digest,
+        "scorecard": card.model_digest,
+    }
+    if len(set(digests.values())) > 1:
+        held = ", ".join(f"{name} of {digest[:12]}" for name, digest in digests.items())
         raise Refusal(
             f"These are not of one model: {held}. Nothing was released.",
             "Materialize scorecard, then model_version; a model that is refused there cannot be released.",

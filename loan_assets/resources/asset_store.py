@@ -6,6 +6,7 @@ keeps, or what the assets mean.
 
 from __future__ import annotations
 
+import json
 from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE, FACT = "table.parquet", "fact.json"
+ATTRIBUTES = b"loan_assets"
 
 
 @runtime_checkable
@@ -70,9 +72,13 @@ class AssetStore(dg.ConfigurableIOManager):
             each = (get_args(wanted) or (str, object))[1]  # dict[str, what one partition is]
             # Months that have not arrived yet are partitions too; what is there is what there is to read.
             keys = context.asset_partition_keys
-            there = [key for key in keys if pointed_at(Path(self.root) / name / key) is not None]
+            there = [key for key in keys if self.holds(f"{name}/{key}")]
             return {key: self.read(f"{name}/{key}", each) for key in there or keys[-1:]}
         return self.read(name, wanted)
+
+    def holds(self, shelf: str) -> bool:
+        """Whether anything was ever put in force on a shelf."""
+        return pointed_at(Path(self.root) / shelf) is not None
 
     def read(self, shelf: str, wanted: type) -> Any:
         """One shelf's value: a table, or a fact or folder of type `wanted`."""
@@ -136,20 +142,23 @@ def _load(folder: Path, wanted: type) -> Any:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """A table as Parquet; the same rows give the same bytes."""
+    """A table as Parquet, with what its `attrs` say of it; the same rows and attributes give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Schema metadata names library versions, which would change the digest of unchanged rows.
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    said = {ATTRIBUTES: json.dumps(frame.attrs, sort_keys=True)} if frame.attrs else None
+    # Schema metadata of pandas names library versions, which would change the digest of unchanged rows.
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(said)
     pq.write_table(table, path, compression="zstd")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A Parquet table with the types it was written with."""
+    """A Parquet table with the types and attributes it was written with."""
     import pyarrow.parquet as pq
 
-    frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    table = pq.read_table(path)
+    frame: pd.DataFrame = table.to_pandas()
+    frame.attrs = json.loads((table.schema.metadata or {}).get(ATTRIBUTES, b"{}"))
     return frame
 
 

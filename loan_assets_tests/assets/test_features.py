@@ -9,9 +9,10 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from loan_assets.assets.features import FeatureDefinitions, online_features
+from loan_assets.assets.features import COMPUTED_BY, FeatureDefinitions, feature_definitions, online_features
 from loan_assets.books import LoanBook, tables
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import read_table, write_table
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.online_store import OnlineTables
 from loan_assets_tests.conftest import Home
@@ -44,3 +45,29 @@ def test_an_online_table_that_differs_from_the_offline_join_is_never_put_in_forc
     with pytest.raises(Refusal, match=r"newest rows of 12 clients differ from the offline join"):
         put_online()
     assert online.table().digest == sound
+
+
+def test_months_that_another_book_computed_are_not_mixed_with_this_one_s(ran: Home, book: LoanBook) -> None:
+    """A table says which book computed it, from the run that stored it onwards."""
+    stored: pd.DataFrame = ran.read("borrower_features/2005-09")
+    assert stored.attrs == {COMPUTED_BY: book.digest}
+    old = stored.copy()
+    old.attrs = {COMPUTED_BY: "an0old0book0"}
+    months = {"2005-08": old, "2005-09": stored, "2005-10": old}
+    places = ran.settings
+    door = FeatureStoreDoor(folder=str(places.feast), registry=places.feast_registry, online=places.feast_online)
+    with pytest.raises(Refusal, match=r"features of 2005-08, 2005-10 were not computed by the book in force"):
+        feature_definitions(dg.build_asset_context(), feature_store=door, borrower_features=months)
+
+
+def test_the_same_rows_give_the_same_bytes_and_another_book_gives_others(
+    ran: Home, book: LoanBook, tmp_path: Path
+) -> None:
+    table: pd.DataFrame = ran.read("borrower_features/2005-09")
+    other = table.copy()
+    other.attrs = {COMPUTED_BY: "an0old0book0"}
+    for name, frame in {"one": table, "again": table.copy(), "other": other}.items():
+        write_table(frame, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "again").read_bytes()
+    assert (tmp_path / "one").read_bytes() != (tmp_path / "other").read_bytes()
+    assert read_table(tmp_path / "other").attrs == other.attrs

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from loan_assets.books import LoanBook, compute_features, the_book
-from loan_assets.books.calendar import month_after, statement_day
+from loan_assets.books.calendar import month_after, months_of, statement_day
 from loan_assets.definitions import defs as front_door
 from loan_assets.definitions import resources
 from loan_assets.refusal import Refusal
@@ -26,7 +26,7 @@ from loan_assets.resources.catalog import FIRST, LAST, ONE
 from loan_assets.resources.landing import Landing
 from loan_assets.resources.online_store import OnlineTables
 from loan_assets.resources.versioned_store import Version
-from loan_assets.running import why_it_failed
+from loan_assets.running import months_there, why_it_failed
 from loan_assets.sensors import statements_arrive
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import Home
@@ -80,7 +80,7 @@ def test_months_of_the_book_and_months_out_of_reach_are_left_alone(tmp_path: Pat
         (tmp_path / name).write_text("x")
     result = look(tmp_path, None)
     assert asked(result) == []
-    assert set(json.loads(str(result.cursor))) == {"2005-09", "2031-01"}
+    assert set(json.loads(str(result.cursor))["marks"]) == {"2005-09", "2031-01"}
 
 
 def test_a_place_that_cannot_be_listed_is_named_and_asks_for_nothing() -> None:
@@ -98,9 +98,8 @@ def test_a_month_is_read_from_any_prefix_and_in_either_form(book: LoanBook, octo
     with fsspec.open(f"memory://bank/landing/statements-{NEXT}.parquet", "wb") as file:
         october.to_parquet(file)
     landing = Landing(place="memory://bank/landing")
-    (arrival,) = landing.arrivals()
-    assert arrival.month == NEXT
-    frame, provenance = landing.read(NEXT, book)
+    assert set(landing.arrivals()) == {NEXT}
+    frame, provenance = landing.read(NEXT, book) or pytest.fail("nothing has arrived")
     assert provenance.rows == 30_000
     assert (frame["bill_amount"] == october["bill_amount"]).all()
 
@@ -124,13 +123,77 @@ def test_a_month_that_breaks_the_contract_is_refused(broken, said, book, october
     assert "77777" not in str(refused.value)
 
 
-def test_a_month_that_has_not_arrived_and_one_that_arrived_twice_are_told(book: LoanBook, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="No file has arrived for 2005-10"):
-        Landing(place=str(tmp_path)).read(NEXT, book)
+def test_a_month_that_breaks_the_contract_is_sent_to_the_landing_and_not_to_the_book(
+    book: LoanBook, tmp_path: Path
+) -> None:
+    for content in (b"", b"\xff\x00 no table", b"client_id\n1\n"):
+        (tmp_path / f"statements-{NEXT}.csv").write_bytes(content)
+        with pytest.raises(Refusal) as refused:
+            Landing(place=str(tmp_path)).read(NEXT, book)
+        assert "LOAN_LANDING" in str(refused.value)
+        assert "LOAN_SOURCE" not in str(refused.value)
+
+
+def test_a_month_that_has_not_arrived_is_nothing_and_one_that_arrived_twice_is_told(
+    book: LoanBook, tmp_path: Path
+) -> None:
+    assert Landing(place=str(tmp_path)).read(NEXT, book) is None
     for ending in ("csv", "parquet"):
         (tmp_path / f"statements-{NEXT}.{ending}").write_text("x")
-    with pytest.raises(Refusal, match="two files for 2005-10"):
+    with pytest.raises(Refusal, match="2 files for 2005-10"):
         Landing(place=str(tmp_path)).read(NEXT, book)
+
+
+def test_a_file_that_comes_back_is_asked_for_again(tmp_path: Path) -> None:
+    """A, then B, then A as it was, its time included: three runs, for Dagster never repeats a run key."""
+    file = tmp_path / f"statements-{NEXT}.csv"
+    keys, cursor = [], None
+    for content in ("client_id\n1\n", "client_id\n1\n2\n", "client_id\n1\n"):
+        file.write_text(content)
+        os.utime(file, (1_000_000, 1_000_000))
+        result = look(tmp_path, cursor)
+        cursor = result.cursor
+        keys += [request.run_key for request in result.run_requests or []]
+        assert asked(look(tmp_path, cursor)) == []
+    assert len(set(keys)) == 3
+
+
+def test_a_month_with_two_files_waits_alone_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / f"statements-{NEXT}.csv").write_text("client_id\n1\n")
+    first = look(tmp_path, None)
+    (tmp_path / f"statements-{NEXT}.parquet").write_bytes(b"PAR1")
+    (tmp_path / f"statements-{AFTER}.csv").write_text("client_id\n1\n")
+    second = look(tmp_path, first.cursor)
+    assert asked(second) == [AFTER]
+    third = look(tmp_path, second.cursor)
+    assert asked(third) == []
+    assert f"Two files or more for {NEXT}" in str(third.skip_reason)
+    (tmp_path / f"statements-{NEXT}.parquet").unlink()
+    assert asked(look(tmp_path, third.cursor)) == []  # the one that stayed has been answered
+    (tmp_path / f"statements-{NEXT}.csv").write_text("client_id\n1\n2\n")
+    assert asked(look(tmp_path, third.cursor)) == [NEXT]
+
+
+def test_only_a_file_of_the_very_name_arrives(tmp_path: Path) -> None:
+    for name in ("draft-statements-2005-11.csv", "statements-2005-11.csv.part", "old.statements-2005-11.parquet"):
+        (tmp_path / name).write_text("x")
+    assert Landing(place=str(tmp_path)).arrivals() == {}
+
+
+def test_a_run_covers_the_book_and_every_month_that_is_there(book: LoanBook, tmp_path: Path) -> None:
+    settings = Settings.from_environment({"LOAN_HOME": str(tmp_path)})
+    assert months_there(settings) == months_of(book)
+    stored = settings.store / "monthly_statements" / NEXT
+    stored.mkdir(parents=True)
+    (stored / "CURRENT").write_text("0")
+    os.makedirs(settings.landing)
+    landed = Path(settings.landing) / f"statements-{AFTER}.csv"
+    landed.write_text("x")
+    (Path(settings.landing) / "statements-2031-01.csv").write_text("x")
+    assert months_there(settings) == (*months_of(book), NEXT, AFTER)
+    landed.rename(landed.with_name("statements-2006-01.csv"))
+    with pytest.raises(Refusal, match=r"The statements of 2005-11, 2005-12 have not arrived, but those of 2006-01"):
+        months_there(settings)
 
 
 LEAVERS = 300
@@ -272,6 +335,31 @@ def test_an_imperfect_month_is_refused_before_it_is_stored_and_blocks_no_other( 
         assert "client_id" not in why
         assert autumn.store.store.current(f"monthly_statements/{december}") is None
         assert job.execute_in_process(instance=instance, partition_key=NEXT).success
+
+
+def test_an_archived_file_leaves_its_month_as_it_is_stored(autumn: Autumn) -> None:
+    """A restatement of the book asks for every month again; those that came later are read from their shelf."""
+    stored = autumn.store.store.current(f"monthly_statements/{NEXT}")
+    file = Path(autumn.settings.landing) / f"statements-{NEXT}.csv"
+    archived = file.rename(autumn.settings.home / file.name)
+    with graph_of(autumn.settings) as (defs, instance):
+        job = defs.resolve_job_def("monthly")
+        assert job.execute_in_process(instance=instance, tags={FIRST: "2005-09", LAST: NEXT}).success
+        (record,) = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey("monthly_statements"), asset_partitions=[NEXT]), limit=1
+        ).records
+    archived.rename(file)
+    assert autumn.store.store.current(f"monthly_statements/{NEXT}") == stored
+    assert record.asset_materialization is not None
+    assert "no file in the landing" in str(record.asset_materialization.metadata["delivered_from"].value)
+
+
+def test_a_month_that_neither_arrived_nor_is_stored_is_refused_with_the_next_step(autumn: Autumn) -> None:
+    with graph_of(autumn.settings) as (defs, instance):
+        job = defs.resolve_job_def("monthly")
+        refused = job.execute_in_process(instance=instance, partition_key="2006-03", raise_on_error=False)
+    assert "No file has arrived for 2006-03" in str(why_it_failed(refused.all_events))
+    assert "statements-2005-10.csv (or .parquet) into LOAN_LANDING" in str(why_it_failed(refused.all_events))
 
 
 def test_a_month_stored_badly_fails_its_own_check_with_counts_and_no_other_run(
