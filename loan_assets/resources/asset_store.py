@@ -37,6 +37,14 @@ class Folder(Protocol):
         """Read what `save` wrote."""
 
 
+@runtime_checkable
+class Shown(Folder, Protocol):
+    """A folder with files that a person would open, which are linked from the asset's page."""
+
+    def pages(self) -> tuple[str, ...]:
+        """Their names in the folder."""
+
+
 class AssetStore(dg.ConfigurableIOManager):
     """One shelf per asset, or per partition of one. The data version of an asset is the digest of what rests there.
 
@@ -80,6 +88,11 @@ class AssetStore(dg.ConfigurableIOManager):
         """Whether anything was ever put in force on a shelf."""
         return pointed_at(Path(self.root) / shelf) is not None
 
+    def links_to(self, shelf: str, obj: object) -> dict[str, dg.PathMetadataValue]:
+        """The paths of the pages of what was read from a shelf, by file name."""
+        version = self.store.current(shelf)
+        return {page: dg.MetadataValue.path(str(version.folder / page)) for page in pages_of(obj)} if version else {}
+
     def read(self, shelf: str, wanted: type) -> Any:
         """One shelf's value: a table, or a fact or folder of type `wanted`."""
         version = self.store.current(shelf)
@@ -94,7 +107,9 @@ class AssetStore(dg.ConfigurableIOManager):
         for key, table in obj.items():
             written[key] = self.store.write(f"{name}/{key}", partial(_save, table))
             rows = {"dagster/row_count": len(table)} if _is_table(table) else {}
-            facts = {"digest": written[key].digest, "path": dg.MetadataValue.path(str(written[key].folder)), **rows}
+            folder = written[key].folder
+            links = {page: dg.MetadataValue.path(str(folder / page)) for page in pages_of(table)}
+            facts = {"digest": written[key].digest, "path": dg.MetadataValue.path(str(folder)), **links, **rows}
             context.step_context.add_asset_metadata(facts, asset_key=context.asset_key, partition_key=key)
         _record(context, written, None)
 
@@ -116,6 +131,11 @@ def _record(context: dg.OutputContext, written: dict[str | None, Version], obj: 
         version = written[None]
         rows = {"dagster/row_count": len(obj)} if _is_table(obj) else {}  # type: ignore[arg-type]
         context.add_output_metadata({"digest": digest, "path": dg.MetadataValue.path(str(version.folder)), **rows})
+
+
+def pages_of(obj: object) -> tuple[str, ...]:
+    """The files of a stored value that a person would open."""
+    return obj.pages() if isinstance(obj, Shown) else ()
 
 
 def _save(obj: object, folder: Path) -> None:

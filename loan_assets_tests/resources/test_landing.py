@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +29,7 @@ from loan_assets.resources.versioned_store import Version
 from loan_assets.running import months_there, why_it_failed
 from loan_assets.sensors import statements_arrive
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import Home
+from loan_assets_tests.conftest import Home, loan_assets
 
 NEXT, AFTER = "2005-10", "2005-11"
 MEASURES = ["pay_status", "bill_amount", "payment_amount"]
@@ -197,6 +197,7 @@ def test_a_run_covers_the_book_and_every_month_that_is_there(book: LoanBook, tmp
 
 
 LEAVERS = 300
+ARCHIVED = f"monthly_statements/{NEXT}"
 STAYS, AWAY, LEFT = 4_711, 1_234, 29_999
 
 
@@ -220,15 +221,13 @@ class Autumn:
 
 @contextmanager
 def graph_of(settings: Settings) -> Iterator[tuple[dg.Definitions, dg.DagsterInstance]]:
-    """The front door's graph over another home, with two jobs, and that home's history."""
-    follows = ["feature_definitions", "online_features", "training_set", "batch_scores"]
+    """The front door's graph over another home, with jobs of its own, and that home's history."""
     defs = dg.Definitions(
         assets=[one for one in front_door.assets or [] if isinstance(one, dg.AssetsDefinition)],
         asset_checks=front_door.asset_checks,
         jobs=[
             dg.define_asset_job("judge", dg.AssetSelection.checks_for_assets(dg.AssetKey("monthly_statements"))),
             dg.define_asset_job("monthly", ["monthly_statements", "borrower_features"]),
-            dg.define_asset_job("follows", follows),
         ],
         resources=resources(settings),
     )
@@ -248,17 +247,18 @@ def autumn(ran: Home, october: pd.DataFrame, tmp_path_factory: pytest.TempPathFa
         table.to_csv(Path(settings.landing) / f"statements-{month}.csv", index=False)
     store = AssetStore(root=str(settings.store), keep=2)
     before = {shelf: store.store.current(shelf) for shelf in ("training_set", "borrower_features/2005-09")}
-    months = {FIRST: NEXT, LAST: AFTER}
     with graph_of(settings) as (defs, instance):
         looked = dg.evaluate_automation_conditions(defs, instance)
-        for job, tags in (("monthly", months), ("follows", {})):
-            done = defs.resolve_job_def(job).execute_in_process(instance=instance, tags=tags)
-            assert done.success
-            assert all(evaluation.passed for evaluation in done.get_asset_check_evaluations())
-            if job == "monthly":
-                looked = dg.evaluate_automation_conditions(defs, instance, cursor=looked.cursor)
+        done = defs.resolve_job_def("monthly").execute_in_process(instance=instance, tags={FIRST: NEXT, LAST: AFTER})
+        assert all(evaluation.passed for evaluation in done.get_asset_check_evaluations())
+        looked = dg.evaluate_automation_conditions(defs, instance, cursor=looked.cursor)
         names = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
         requested = {name for name in names if looked.get_requested_partitions(dg.AssetKey(name))}
+    before[ARCHIVED] = store.store.current(ARCHIVED)
+    (Path(settings.landing) / f"statements-{NEXT}.csv").unlink()
+    whole = loan_assets("run", home=home)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert "✗" not in whole.stdout
     return Autumn(settings=settings, before=before, requested=requested)
 
 
@@ -334,24 +334,29 @@ def test_an_imperfect_month_is_refused_before_it_is_stored_and_blocks_no_other( 
         assert said in why
         assert "client_id" not in why
         assert autumn.store.store.current(f"monthly_statements/{december}") is None
-        assert job.execute_in_process(instance=instance, partition_key=NEXT).success
+        assert job.execute_in_process(instance=instance, partition_key=AFTER).success
 
 
-def test_an_archived_file_leaves_its_month_as_it_is_stored(autumn: Autumn) -> None:
-    """A restatement of the book asks for every month again; those that came later are read from their shelf."""
-    stored = autumn.store.store.current(f"monthly_statements/{NEXT}")
-    file = Path(autumn.settings.landing) / f"statements-{NEXT}.csv"
-    archived = file.rename(autumn.settings.home / file.name)
-    with graph_of(autumn.settings) as (defs, instance):
-        job = defs.resolve_job_def("monthly")
-        assert job.execute_in_process(instance=instance, tags={FIRST: "2005-09", LAST: NEXT}).success
-        (record,) = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey("monthly_statements"), asset_partitions=[NEXT]), limit=1
-        ).records
-    archived.rename(file)
-    assert autumn.store.store.current(f"monthly_statements/{NEXT}") == stored
-    assert record.asset_materialization is not None
-    assert "no file in the landing" in str(record.asset_materialization.metadata["delivered_from"].value)
+@pytest.mark.parametrize("asset", ["monthly_statements", "borrower_features"])
+def test_a_run_from_the_terminal_makes_every_month_anew_the_archived_one_from_its_shelf(
+    asset: str, autumn: Autumn
+) -> None:
+    """Its file is no longer there: the statements stored from it are what there is to restate."""
+    with graph_of(autumn.settings) as (_, instance):
+        book_month, archived, landed = (made(instance, asset, month) for month in ("2005-09", NEXT, AFTER))
+    assert book_month[0].run_id == archived[0].run_id
+    assert archived[0].run_id in {record.run_id for record in landed}
+    assert autumn.store.store.current(ARCHIVED) == autumn.before[ARCHIVED]
+    if asset == "monthly_statements":
+        kept = archived[0].asset_materialization
+        assert kept is not None
+        assert "no file in the landing" in str(kept.metadata["delivered_from"].value)
+
+
+def made(instance: dg.DagsterInstance, asset: str, month: str) -> Sequence[dg.EventLogRecord]:
+    """Every materialization of a month, newest first."""
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[month])
+    return instance.fetch_materializations(wanted, limit=20).records
 
 
 def test_a_month_that_neither_arrived_nor_is_stored_is_refused_with_the_next_step(autumn: Autumn) -> None:
@@ -371,7 +376,7 @@ def test_a_month_stored_badly_fails_its_own_check_with_counts_and_no_other_run(
     bad = dated(october.head(28_000), january, the_book())
     autumn.store.store.write(f"monthly_statements/{january}", lambda folder: write_table(bad, folder / TABLE))
     with graph_of(autumn.settings) as (defs, instance):
-        assert defs.resolve_job_def("monthly").execute_in_process(instance=instance, partition_key=NEXT).success
+        assert defs.resolve_job_def("monthly").execute_in_process(instance=instance, partition_key=AFTER).success
         judged = defs.resolve_job_def("judge").execute_in_process(
             instance=instance, tags={ONE: january}, raise_on_error=False
         )
