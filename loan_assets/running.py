@@ -155,6 +155,25 @@ def why_it_failed(events: Sequence[dg.DagsterEvent]) -> Refusal:
     failed = next((event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE), None)
     if failed is None:
         return Refusal("The run ended before any step failed or finished.", "See it in the Dagster UI (`make dev`).")
+    evaluations = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.step_key == failed.step_key
+    ]
+    broken = next((one for one in evaluations if one.blocking and not one.passed), None)
+    return _why_it_is_blocked(broken) if broken is not None else _why_the_step_failed(failed)
+
+
+def _why_it_is_blocked(check: dg.AssetCheckEvaluation) -> Refusal:
+    asset, found = check.asset_key.to_user_string(), check.description or "the check gave no reason"
+    return Refusal(
+        f"{asset} does not pass {check.check_name}: {found.rstrip('.')}.",
+        f"Nothing that builds on {asset} was made. Mend what feeds it and run again; its page in the Dagster UI "
+        "(`make dev`) shows the check's figures.",
+    )
+
+
+def _why_the_step_failed(failed: dg.DagsterEvent) -> Refusal:
     error = failed.step_failure_data.error
     # A refusal is the explanation; what it was raised from is the vendor's own word for it.
     while error is not None and error.cls_name != Refusal.__name__ and error.cause is not None:

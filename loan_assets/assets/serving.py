@@ -186,8 +186,12 @@ def bento_carries_the_release(bento_store: BentoStore, loan_bento: BuiltBento) -
     """Every file in the Bento is the one that was packed; its release verifies, and carries no client's row."""
     folder = bento_store.verified(loan_bento) / "src" / "release"
     carried = read_release(folder, expected=loan_bento.release_digest, carries_reference=False)
+    wrong = ["it carries the reference rows"] if (folder / REFERENCE).exists() else []
+    if carried.facts.book_digest != BOOK.digest:
+        wrong.append(f"its release is of book {carried.facts.book_digest}, not {BOOK.digest}")
     return dg.AssetCheckResult(
-        passed=carried.facts.book_digest == BOOK.digest and not (folder / REFERENCE).exists(),
+        passed=not wrong,
+        description="; ".join(wrong) or None,
         metadata={"model_version": carried.facts.version, "book_digest": carried.facts.book_digest},
     )
 

@@ -383,4 +383,7 @@ def test_a_month_stored_badly_fails_its_own_check_with_counts_and_no_other_run(
     (failed,) = [one for one in judged.get_asset_check_evaluations() if not one.passed]
     said = f"{january} holds none of 2,000 of its 30,000 clients, where 5% may have left"
     assert (failed.check_name, failed.description) == ("every_client_has_a_statement", said)
+    why = why_it_failed(judged.all_events)
+    assert why.cause == f"monthly_statements does not pass every_client_has_a_statement: {said}."
+    assert why.next_step.startswith("Nothing that builds on monthly_statements was made.")
     shutil.rmtree(autumn.settings.store / "monthly_statements" / january)
