@@ -6,10 +6,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
-from loan_assets.assets.features import COMPUTED_BY, FeatureDefinitions, feature_definitions, online_features
+from loan_assets.assets.features import (
+    COMPUTED_BY,
+    FeatureDefinitions,
+    OnlineFeatures,
+    feature_definitions,
+    online_equals_offline,
+    online_features,
+)
 from loan_assets.books import LoanBook, tables
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import read_table, write_table
@@ -45,6 +53,29 @@ def test_an_online_table_that_differs_from_the_offline_join_is_never_put_in_forc
     with pytest.raises(Refusal, match=r"newest rows of 12 clients differ from the offline join"):
         put_online()
     assert online.table().digest == sound
+
+
+def test_online_stores_that_differ_from_the_offline_join_are_counted(ran: Home, book: LoanBook, tmp_path: Path) -> None:
+    door = FeatureStoreDoor(
+        folder=str(ran.settings.feast), registry=ran.settings.feast_registry, online=ran.settings.feast_online
+    )
+    online = OnlineTables(root=str(tmp_path))
+    rows: pd.DataFrame = ran.read("borrower_features/2005-09")
+    told: OnlineFeatures = ran.read("online_features", OnlineFeatures)
+
+    def judged(newest: pd.DataFrame) -> dg.AssetCheckResult:
+        online.publish(newest, book)
+        result = online_equals_offline(feature_store=door, online_tables=online, online_features=told)
+        assert isinstance(result, dg.AssetCheckResult)
+        return result
+
+    assert judged(rows).passed
+    altered = rows.copy()
+    altered.loc[:2, "utilisation"] += np.float32(1)
+    said = judged(altered.iloc[:-5]).description or ""
+    assert "3 clients that the offline join answers otherwise" in said
+    assert "3 clients that Feast's online store answers otherwise" in said
+    assert "5 clients too many or too few" in said
 
 
 def test_months_that_another_book_computed_are_not_mixed_with_this_one_s(ran: Home, book: LoanBook) -> None:
