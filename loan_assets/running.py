@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
@@ -50,7 +51,8 @@ def run_whole_graph(settings: Settings) -> float:
     whole_month_range = {FIRST: months[0], LAST: months[-1]}
     job = defs.resolve_job_def("whole_graph")
     run_id = str(uuid.uuid4())
-    console = Console(highlight=False)
+    # Held now, for vendors' own progress is kept away by pointing standard output elsewhere while they work.
+    console = Console(highlight=False, file=sys.stdout)
     source, home = escape(without_secrets(settings.source)), escape(str(settings.home))
     console.print(f"Running the whole graph on {source}; state under {home}\n")
     started = time.monotonic()

@@ -19,6 +19,7 @@ from bento.scorer import MOST_ROWS, Scorer
 from loan_assets.books import LoanBook, Role, tables
 from loan_assets.books.calendar import months_of
 from loan_assets.credit.scorecards import Scorecard
+from loan_assets.definitions import defs
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
 from loan_assets.release import read_release
@@ -39,6 +40,17 @@ def test_the_command_prints_what_came_of_it(ran: Home) -> None:
     for words in expected:
         assert words in ran.printed
     assert "✗" not in ran.printed
+
+
+def test_the_command_tells_of_every_asset_and_check_of_the_run(ran: Home) -> None:
+    """Also of those that finish while a vendor's own progress is kept from the screen."""
+    graph = defs.resolve_asset_graph()
+    made = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name != "monitoring"}
+    for key in made:
+        assert f"✓ {key.to_user_string()} " in ran.printed
+    for check in graph.asset_check_keys:
+        if check.asset_key in made:
+            assert f"✓ {check.asset_key.to_user_string()}: {check.name}" in ran.printed
 
 
 def test_the_figures_reach_the_bar(ran: Home) -> None:
