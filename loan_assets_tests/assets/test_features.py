@@ -64,7 +64,12 @@ def test_online_stores_that_differ_from_the_offline_join_are_counted(ran: Home, 
 
     def judged(newest: pd.DataFrame) -> dg.AssetCheckResult:
         online.publish(newest, book)
-        result = online_equals_offline(feature_store=door, online_tables=online, online_features=told)
+        result = online_equals_offline(
+            feature_store=door,
+            online_tables=online,
+            online_features=told,
+            client_profiles=ran.read("client_profiles"),
+        )
         assert isinstance(result, dg.AssetCheckResult)
         return result
 

@@ -158,6 +158,12 @@ def test_a_file_that_comes_back_is_asked_for_again(tmp_path: Path) -> None:
     assert len(set(keys)) == 3
 
 
+def test_a_cursor_from_before_arrivals_were_counted_asks_for_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / f"statements-{NEXT}.csv").write_text("client_id\n1\n")
+    marks = json.loads(str(look(tmp_path, None).cursor))["marks"]
+    assert asked(look(tmp_path, json.dumps(marks))) == []
+
+
 def test_a_month_with_two_files_waits_alone_and_says_so(tmp_path: Path) -> None:
     (tmp_path / f"statements-{NEXT}.csv").write_text("client_id\n1\n")
     first = look(tmp_path, None)
