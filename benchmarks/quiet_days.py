@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from loan_assets.books import the_book
-from loan_assets.credit.drift import distance, watched
+from loan_assets.credit.drift import distance, has_moved, watched
 from loan_assets.credit.vigilance import Check, Watch, asks_for_retraining, open_episode
 from loan_assets.policy import POLICY
 from loan_assets.resources.loan_source import LoanSource
@@ -32,8 +32,7 @@ def main() -> None:
         for number in range(DAYS):
             day = unseen.iloc[generator.choice(len(unseen), size, replace=False)]
             moved = [
-                distance(day[column.name].to_numpy("float64"), then[column.name], column)
-                >= (limits.number_moved if column.levels is None else limits.code_moved)
+                has_moved(distance(day[column.name].to_numpy("float64"), then[column.name], column), column, limits)
                 for column in watched(book)
             ]
             scores.append(float(np.mean(moved)))

@@ -158,6 +158,8 @@ class Policy:
     versions_kept: int = 8
     # How far beyond the delivered book new months of statements may arrive.
     months_ahead: int = 12
+    # Loans that are repaid or closed leave within the year; a file that lacks one client in twenty was cut short.
+    clients_may_leave: float = 0.05
     # The first day that the prediction log can hold.
     log_begins: str = "2026-01-01"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
@@ -23,6 +24,8 @@ from rich.markup import escape
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.refusal import Refusal
+from loan_assets.resources.catalog import FIRST, LAST, months_of_statements
+from loan_assets.resources.landing import Landing
 from loan_assets.settings import Settings, without_secrets
 
 SHOWN = {
@@ -44,14 +47,12 @@ def run_whole_graph(settings: Settings) -> float:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     from loan_assets.definitions import defs
 
-    months = months_of(the_book())
-    whole_month_range = {
-        "dagster/asset_partition_range_start": months[0],
-        "dagster/asset_partition_range_end": months[-1],
-    }
+    months = months_there(settings)
+    whole_month_range = {FIRST: months[0], LAST: months[-1]}
     job = defs.resolve_job_def("whole_graph")
     run_id = str(uuid.uuid4())
-    console = Console(highlight=False)
+    # Held now, for vendors' own progress is kept away by pointing standard output elsewhere while they work.
+    console = Console(highlight=False, file=sys.stdout)
     source, home = escape(without_secrets(settings.source)), escape(str(settings.home))
     console.print(f"Running the whole graph on {source}; state under {home}\n")
     started = time.monotonic()
@@ -68,6 +69,27 @@ def run_whole_graph(settings: Settings) -> float:
     if not outcome.success:
         raise why_it_failed(outcome.all_events)
     return time.monotonic() - started
+
+
+def months_there(settings: Settings) -> tuple[str, ...]:
+    """The months of the book, and every later one that has arrived in the landing folder or is stored already.
+
+    Raises:
+        Refusal: when a month between them is missing, for the windows of those after it would have a hole.
+    """
+    book = the_book()
+    awaited = months_of_statements(book).get_partition_keys()
+    shelves = (settings.store / "monthly_statements").glob("*/CURRENT")
+    there = {shelf.parent.name for shelf in shelves}
+    there |= {month for month, files in Landing(place=settings.landing).arrivals().items() if len(files) == 1}
+    months = sorted({*months_of(book), *(there & set(awaited))})
+    missing = [month for month in awaited if month < months[-1] and month not in months]
+    if missing:
+        raise Refusal(
+            f"The statements of {', '.join(missing)} have not arrived, but those of {months[-1]} have.",
+            f"Put statements-{missing[0]}.csv (or .parquet) into LOAN_LANDING, or take the later months away.",
+        )
+    return tuple(months)
 
 
 @contextmanager
@@ -135,6 +157,25 @@ def why_it_failed(events: Sequence[dg.DagsterEvent]) -> Refusal:
     failed = next((event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE), None)
     if failed is None:
         return Refusal("The run ended before any step failed or finished.", "See it in the Dagster UI (`make dev`).")
+    evaluations = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION and event.step_key == failed.step_key
+    ]
+    broken = next((one for one in evaluations if one.blocking and not one.passed), None)
+    return _why_it_is_blocked(broken) if broken is not None else _why_the_step_failed(failed)
+
+
+def _why_it_is_blocked(check: dg.AssetCheckEvaluation) -> Refusal:
+    asset, found = check.asset_key.to_user_string(), check.description or "the check gave no reason"
+    return Refusal(
+        f"{asset} does not pass {check.check_name}: {found.rstrip('.')}.",
+        f"Nothing that builds on {asset} was made. Mend what feeds it and run again; its page in the Dagster UI "
+        "(`make dev`) shows the check's figures.",
+    )
+
+
+def _why_the_step_failed(failed: dg.DagsterEvent) -> Refusal:
     error = failed.step_failure_data.error
     # A refusal is the explanation; what it was raised from is the vendor's own word for it.
     while error is not None and error.cls_name != Refusal.__name__ and error.cause is not None:

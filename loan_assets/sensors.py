@@ -7,7 +7,8 @@ Here: when Dagster starts a run by itself. Not here: the rule by which drift ask
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -131,6 +132,25 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, release_store: Release
     return dg.SensorResult(run_requests=[request], cursor=watch.answered(episode).to_json())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """What `statements_arrive` remembers: how many arrivals it has answered, and the mark of each month's file."""
+
+    arrivals: int = 0
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As a cursor."""
+        return json.dumps({"arrivals": self.arrivals, "marks": dict(self.marks)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, cursor: str | None) -> Landed:
+        """Read what `to_json` wrote; nothing before the first look."""
+        facts = json.loads(cursor or "{}")
+        # A cursor from before arrivals were counted is the marks alone.
+        return cls(**facts) if "marks" in facts else cls(marks=facts)
+
+
 @dg.sensor(
     job=month_of_statements,
     minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
@@ -140,24 +160,33 @@ def statements_arrive(context: dg.SensorEvaluationContext, landing: Landing) -> 
     """Materialize a month of statements when its file arrives in the landing folder, and again when it changes.
 
     What follows from it (features, online store, scores) is requested by `keep_graph_fresh`. A file that breaks the
-    contract fails its run and is asked for again only when it has changed.
+    contract fails its run and is asked for again only when it has changed. A month with two files waits, alone.
     """
-    known: dict[str, str] = json.loads(context.cursor or "{}")
+    landed = Landed.from_json(context.cursor)
     try:
-        arrived = {one.month: one.mark for one in landing.arrivals()}
+        found = landing.arrivals()
     except Refusal as refusal:
         return dg.SensorResult(skip_reason=str(refusal), cursor=context.cursor)
-    expected = set(months_of_statements(BOOK).get_partition_keys()) - set(months_of(BOOK))
-    new = sorted(month for month, mark in arrived.items() if known.get(month) != mark and month in expected)
-    strange = sorted(set(arrived) - expected)
-    for month in set(strange) - set(known):
+    awaited = set(months_of_statements(BOOK).get_partition_keys()) - set(months_of(BOOK))
+    for month in set(found) - awaited - set(landed.marks):
         context.log.warning(f"A file for {month} has arrived, which is no month that is awaited; it is left alone.")
+    unclear = sorted(month for month, files in found.items() if len(files) > 1)
+    marks = {month: files[0].mark for month, files in found.items() if month not in unclear}
+    new = sorted(month for month in awaited & set(marks) if landed.marks.get(month) != marks[month])
+    waiting = {month: landed.marks[month] for month in unclear if month in landed.marks}
     requests = [
-        dg.RunRequest(run_key=f"{month}-{arrived[month]}", partition_key=month, tags={CAUSE: f"{month} has arrived"})
-        for month in new
+        # Numbered, for a file that was there before may come back, and Dagster drops a key that it has seen.
+        dg.RunRequest(
+            run_key=f"{month}-{number}-{marks[month]}", partition_key=month, tags={CAUSE: f"{month} has arrived"}
+        )
+        for number, month in enumerate(new, start=landed.arrivals + 1)
     ]
-    skipped = None if requests else f"{len(arrived)} months have arrived, none of them new."
-    return dg.SensorResult(run_requests=requests, skip_reason=skipped, cursor=json.dumps(arrived, sort_keys=True))
+    held = f" Two files or more for {', '.join(unclear)}: remove what is not meant." if unclear else ""
+    if requests and held:
+        context.log.warning(held.strip())
+    said = f"{len(marks)} months have arrived, none of them new.{held}"
+    after = Landed(arrivals=landed.arrivals + len(new), marks={**marks, **waiting})
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said, cursor=after.to_json())
 
 
 @dg.schedule(job=daily_watch, cron_schedule="15 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)

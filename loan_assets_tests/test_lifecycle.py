@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from datetime import timedelta
@@ -15,6 +16,7 @@ import pytest
 from loan_assets.books import LoanBook, tables
 from loan_assets.books.calendar import months_of
 from loan_assets.credit.scorecards import Scorecard
+from loan_assets.definitions import defs
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
 from loan_assets.release import read_release
@@ -35,6 +37,17 @@ def test_the_command_prints_what_came_of_it(ran: Home) -> None:
     for words in expected:
         assert words in ran.printed
     assert "✗" not in ran.printed
+
+
+def test_the_command_tells_of_every_asset_and_check_of_the_run(ran: Home) -> None:
+    """Also of those that finish while a vendor's own progress is kept from the screen."""
+    graph = defs.resolve_asset_graph()
+    made = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name != "monitoring"}
+    for key in made:
+        assert f"✓ {key.to_user_string()} " in ran.printed
+    for check in graph.asset_check_keys:
+        if check.asset_key in made:
+            assert f"✓ {check.asset_key.to_user_string()}: {check.name}" in ran.printed
 
 
 def test_the_figures_reach_the_bar(ran: Home) -> None:
@@ -96,9 +109,32 @@ def test_a_backfill_equals_single_runs_byte_for_byte(ran: Home, book: LoanBook, 
     with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as instance:
         for month in months_of(book):
             assert defs.resolve_job_def("months").execute_in_process(instance=instance, partition_key=month).success
+        for asset in ("monthly_statements", "borrower_features"):
+            versions = {month: versions_of(instance, asset, month) for month in months_of(book)}
+            stored = {month: digests(settings.store)[f"{asset}/{month}"] for month in months_of(book)}
+            assert versions == {month: (digest, digest) for month, digest in stored.items()}
     names = [f"{asset}/{month}" for asset in ("monthly_statements", "borrower_features") for month in months_of(book)]
     single, together = digests(settings.store), digests(ran.settings.store)
     assert {name: single[name] for name in names} == {name: together[name] for name in names}
+
+
+def versions_of(instance: dg.DagsterInstance, asset: str, month: str) -> tuple[str, str]:
+    """A month's data version and the digest in its metadata, as Dagster holds them."""
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[month])
+    made = instance.fetch_materializations(wanted, limit=1).records[0].asset_materialization
+    assert made is not None
+    return (made.tags or {})["dagster/data_version"], str(made.metadata["digest"].value)
+
+
+def test_months_made_together_share_a_data_version_and_each_carries_its_own_digest(ran: Home, book: LoanBook) -> None:
+    """Dagster holds one data version per asset and run; what each month holds is told by its digest either way."""
+    for asset in ("monthly_statements", "borrower_features"):
+        with dg.DagsterInstance.from_config(str(ran.settings.dagster_home)) as instance:
+            versions = {month: versions_of(instance, asset, month) for month in months_of(book)}
+        own = {month: digest for month, (_, digest) in versions.items()}
+        assert own == {month: digests(ran.settings.store)[f"{asset}/{month}"] for month in months_of(book)}
+        together = hashlib.sha256("".join(own[month] for month in sorted(own)).encode()).hexdigest()
+        assert {version for version, _ in versions.values()} == {together}
 
 
 def test_statements_are_the_delivery_unpivoted(ran: Home, received: pd.DataFrame, book: LoanBook) -> None:

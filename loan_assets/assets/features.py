@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from loan_assets.books import tables, the_book
 from loan_assets.books.calendar import month_after, months_of
 from loan_assets.credit import statements
-from loan_assets.resources.catalog import months_of_statements, picture, table_type
+from loan_assets.refusal import Refusal
+from loan_assets.resources.catalog import months_of_run, months_of_statements, picture, table_type
 from loan_assets.resources.feature_store import SERVICE, VIEW, FeatureStoreDoor
 from loan_assets.resources.online_store import OnlineTables
 
 BOOK = the_book()
 KEY = BOOK.key.name
 MONTHS = months_of_statements(BOOK)
+COMPUTED_BY = "book_digest"
 WINDOW = dg.TimeWindowPartitionMapping(start_offset=1 - BOOK.window, allow_nonexistent_upstream_partitions=True)
 
 
@@ -68,6 +70,7 @@ def borrower_features(
     for month in context.partition_keys:
         known = {earlier: table for earlier, table in monthly_statements.items() if earlier <= month}
         months[month] = statements.features_as_of(month, known, client_profiles, BOOK)
+        months[month].attrs[COMPUTED_BY] = BOOK.digest
     newest = months[max(months)]
     spread = {name: newest[name].to_numpy("float64") for name in BOOK.feature_names}
     context.add_asset_metadata(
@@ -77,22 +80,42 @@ def borrower_features(
     return months
 
 
-@dg.asset_check(asset=borrower_features, blocking=True)
-def full_windows_have_no_gaps(borrower_features: dict[str, pd.DataFrame]) -> dg.AssetCheckResult:
-    """Where six months of statements are there, every feature of every client is a finite number."""
-    gaps = {
-        month: int((~np.isfinite(table[list(BOOK.feature_names)].to_numpy())).sum())
-        for month, table in borrower_features.items()
-        if month_after(month, 1 - BOOK.window) >= months_of(BOOK)[0]
-    }
-    return dg.AssetCheckResult(passed=not any(gaps.values()), metadata={"full_windows": len(gaps), "gaps": gaps})
+@dg.asset_check(asset=borrower_features, additional_ins={"monthly_statements": dg.AssetIn()}, blocking=True)
+def full_windows_have_no_gaps(
+    context: dg.AssetCheckExecutionContext,
+    borrower_features: dict[str, pd.DataFrame],
+    monthly_statements: dict[str, pd.DataFrame],
+) -> dg.AssetCheckResult:
+    """Where six months of a client's statements are there, every feature of that client is a finite number."""
+    gaps = {}
+    for month, table in months_of_run(context.run, borrower_features, MONTHS).items():
+        window = [month_after(month, -lag) for lag in range(BOOK.window)]
+        if window[-1] >= months_of(BOOK)[0]:
+            there = [set(monthly_statements[one][KEY]) for one in window if one in monthly_statements]
+            stayed = table[KEY].isin(set(table[KEY]).intersection(*there))
+            gaps[month] = int((~np.isfinite(table.loc[stayed, list(BOOK.feature_names)].to_numpy())).sum())
+    return dg.AssetCheckResult(
+        passed=not any(gaps.values()),
+        description="; ".join(f"{month}: {count:,} values are not finite" for month, count in gaps.items() if count)
+        or None,
+        metadata={"full_windows": len(gaps), "gaps": gaps},
+    )
 
 
 @dg.asset(kinds={"feast", "parquet"})
 def feature_definitions(
     context: dg.AssetExecutionContext, feature_store: FeatureStoreDoor, borrower_features: dict[str, pd.DataFrame]
 ) -> FeatureDefinitions:
-    """The feature view and service in Feast's registry, read off the book, over the features of every month."""
+    """The feature view and service in Feast's registry, read off the book, over the features of every month.
+
+    Months whose features another book computed are refused: one table never mixes two sets of formulas.
+    """
+    others = sorted(month for month, table in borrower_features.items() if table.attrs.get(COMPUTED_BY) != BOOK.digest)
+    if others:
+        raise Refusal(
+            f"The features of {', '.join(others)} were not computed by the book in force, {BOOK.digest}.",
+            "Materialize borrower_features for these months, or run `loan-assets run`, which covers every month.",
+        )
     rows = pd.concat([borrower_features[month] for month in sorted(borrower_features)], ignore_index=True)
     table = feature_store.publish(rows, BOOK)
     lines = ["| feature | meaning | reads |", "|---|---|---|"]
@@ -121,6 +144,13 @@ def online_features(
     """
     newest = feature_store.materialize(BOOK)
     as_of = newest[tables.EVENT_TIME.name].max().to_pydatetime()
+    unlike = _rows_unlike_offline(feature_store, newest[KEY].tolist(), newest[list(BOOK.feature_names)], as_of)
+    if unlike:
+        raise Refusal(
+            f"The newest rows of {unlike:,} clients differ from the offline join at {as_of:%Y-%m-%d}; the endpoint's "
+            "table was not replaced.",
+            "Look for a statement that became known after its month; materialize borrower_features and what follows.",
+        )
     digest = online_tables.publish(newest, BOOK)
     context.add_output_metadata({"features_as_of": as_of.isoformat(), "clients": len(newest), "table_digest": digest})
     return OnlineFeatures(
@@ -138,20 +168,37 @@ def online_equals_offline(
     online_features: OnlineFeatures,
     client_profiles: pd.DataFrame,
 ) -> dg.AssetCheckResult:
-    """For every client, Feast's online store and the endpoint's table answer the very bits of the offline join."""
-    names = list(BOOK.feature_names)
-    clients = client_profiles[[KEY]].assign(**{tables.EVENT_TIME.name: online_features.features_as_of})
-    clients[tables.EVENT_TIME.name] = clients[tables.EVENT_TIME.name].astype("datetime64[us, UTC]")
-    offline = feature_store.as_known_at(clients, BOOK)[names].to_numpy()
-    feast = feature_store.read_online(clients[KEY].tolist(), BOOK)[names].to_numpy()
+    """Feast's online store and the endpoint's table answer the same bits for every client, those of the offline join.
+
+    A client who has left keeps its last row online; the join knows nothing of it once its features' life is over.
+    """
     table = online_tables.table()
-    packed = table.of(clients[KEY].tolist())
-    differing = {"in_feast": _rows_that_differ(offline, feast), "in_the_table": _rows_that_differ(offline, packed)}
-    held = {online_features.clients, len(table.clients), len(offline)}
+    clients, names = table.clients.tolist(), list(BOOK.feature_names)
+    packed = pd.DataFrame(table.features, columns=names)
+    feast = feature_store.read_online(clients, BOOK)[names].to_numpy()
+    counted = {
+        "clients that the offline join answers otherwise": _rows_unlike_offline(
+            feature_store, clients, packed, online_features.features_as_of
+        ),
+        "clients that Feast's online store answers otherwise": _rows_that_differ(feast, table.features),
+        "clients too many or too few": len(set(client_profiles[KEY]) ^ set(clients)),
+    }
+    wrong = [f"{count:,} {what}" for what, count in counted.items() if count]
+    if table.digest != online_features.table_digest:
+        wrong.append(f"the table in force is {table.digest[:12]}, not {online_features.table_digest[:12]}")
     return dg.AssetCheckResult(
-        passed=not any(differing.values()) and len(held) == 1 and table.digest == online_features.table_digest,
-        metadata={"clients": len(offline), "clients_online": len(table.clients), **differing},
+        passed=not wrong, description="; ".join(wrong) or None, metadata={"clients": len(clients), **counted}
     )
+
+
+def _rows_unlike_offline(
+    feature_store: FeatureStoreDoor, clients: list[int], features: pd.DataFrame, as_of: datetime
+) -> int:
+    """How many clients' features differ from the point-in-time join; it forgets who left a feature's life ago."""
+    decisions = pd.DataFrame({KEY: clients, tables.EVENT_TIME.name: pd.Timestamp(as_of).as_unit("us")})
+    is_fresh = ~(feature_store.as_of(decisions, BOOK) < as_of - BOOK.feature_life).to_numpy()
+    offline = feature_store.as_known_at(decisions[is_fresh], BOOK)[list(BOOK.feature_names)]
+    return _rows_that_differ(offline.to_numpy(), features[is_fresh].to_numpy("float32"))
 
 
 def _rows_that_differ(one: NDArray[np.float32], other: NDArray[np.float32]) -> int:

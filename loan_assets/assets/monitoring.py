@@ -8,10 +8,11 @@ import dagster as dg
 import pandas as pd
 
 from loan_assets.books import tables, the_book
-from loan_assets.credit.drift import DRIFTED, PAGE, TOO_FEW, UNFIT, DriftReport, report_on
+from loan_assets.credit.drift import DRIFTED, TOO_FEW, UNFIT, DriftReport, report_on
 from loan_assets.policy import POLICY
+from loan_assets.refusal import Refusal
 from loan_assets.release import REFERENCE
-from loan_assets.resources.asset_store import read_table
+from loan_assets.resources.asset_store import AssetStore, read_table
 from loan_assets.resources.catalog import DAYS, picture, table_of, table_type
 from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.release_store import ReleaseStore
@@ -76,6 +77,11 @@ def drift_report(
     """
     from loan_assets.credit.pictures import distances
 
+    unread = [day for day in context.partition_keys if day not in prediction_log]
+    if unread:
+        raise Refusal(
+            f"The log of {', '.join(unread)} is not stored.", "Materialize prediction_log for these days, then this."
+        )
     champion = release_store.champion()
     reference = read_table(release_store.folder_of(champion.version, champion.digest) / REFERENCE)
     vigilance = POLICY.vigilance
@@ -115,13 +121,20 @@ def received_columns_are_whole(drift_report: dict[str, DriftReport]) -> dg.Asset
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
-def applicants_resemble_the_training(drift_report: dict[str, DriftReport]) -> dg.AssetCheckResult:
+def applicants_resemble_the_training(
+    drift_report: dict[str, DriftReport], io_manager: dg.ResourceParam[AssetStore]
+) -> dg.AssetCheckResult:
     """The share of columns that moved stays within the policy's limit, on every day with enough applications."""
     drifted = {day: report.score for day, report in drift_report.items() if report.verdict == DRIFTED}
     unjudged = [day for day, report in drift_report.items() if report.verdict == TOO_FEW]
+    links = {
+        f"{page} of {day}": path
+        for day, report in drift_report.items()
+        for page, path in io_manager.links_to(f"drift_report/{day}", report).items()
+    }
     return dg.AssetCheckResult(
         passed=not drifted,
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(f"{day}: score {score:.2f}" for day, score in drifted.items()) or None,
-        metadata={"limit": POLICY.vigilance.retrain_above, "days_without_enough_data": unjudged, "page": PAGE},
+        metadata={"limit": POLICY.vigilance.retrain_above, "days_without_enough_data": unjudged, **links},
     )

@@ -64,8 +64,13 @@ def champion_was_judged(registry: Registry, model_version: RegisteredVersion) ->
     """The champion in the registry carries the evidence it was admitted on; half-registered versions are listed."""
     champion = registry.aliases().get(CHAMPION)
     tags = registry.tags(champion) if champion is not None else {}
+    lacking = sorted({"gate", "model_digest", "dataset_digest", "oof_auc"} - set(tags))
+    wrong = f"version {champion}, the champion, lacks {', '.join(lacking)} among its evidence"
+    if champion is None:
+        wrong = "no version is champion"
     return dg.AssetCheckResult(
-        passed={"gate", "model_digest", "dataset_digest", "oof_auc"} <= set(tags),
+        passed=not lacking,
+        description=wrong if lacking else None,
         metadata={
             "champion": champion or 0,
             "registered_now": model_version.version,

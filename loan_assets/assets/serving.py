@@ -16,7 +16,8 @@ from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.scoring import is_refused
 from loan_assets.credit.training import TRAIN, FittedModel, dataset_digest, onnx_probability
 from loan_assets.policy import POLICY
-from loan_assets.release import REFERENCE, ReleaseFacts, write_release
+from loan_assets.refusal import Refusal
+from loan_assets.release import ONNX, REFERENCE, ReleaseFacts, read_release, write_release
 from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
@@ -52,8 +53,10 @@ def model_release(
 ) -> PublishedRelease:
     """The model as a sealed folder of plain files: trees, ONNX copy, threshold, reasons, reference rows, every digest.
 
-    It can be scored without Dagster, MLflow, scikit-learn or pickle. The champion's release is put in force.
+    It can be scored without Dagster, MLflow, scikit-learn or pickle. The champion's release is put in force once it has
+    been read back and scores like its ONNX copy. Parts that do not speak of one judged model are refused.
     """
+    _refuse_a_mixture(model_version, default_model, scorecard, training_set)
     facts = ReleaseFacts(
         model=MODEL,
         version=model_version.version,
@@ -67,9 +70,7 @@ def model_release(
         threshold=scorecard.threshold,
         evidence=metrics_of(scorecard),
     )
-    seen = training_set.loc[training_set["part"] == TRAIN, KEY]
-    columns = [column.name for column in BOOK.with_role(Role.FEATURE, Role.PROTECTED)]
-    reference = raw_loan_book.set_index(KEY).loc[seen, columns]
+    reference = _reference_rows(training_set, raw_loan_book)
 
     def fill(folder: Path) -> None:
         write_release(folder, facts, default_model.trees, default_model.onnx)
@@ -78,6 +79,9 @@ def model_release(
     digest, folder = release_store.publish(model_version.version, fill)
     # Asked now, not remembered: the alias may have moved since this version was registered.
     is_champion = registry.aliases().get(CHAMPION) == model_version.version
+    unlike = _unlike_its_onnx_copy(_gap_to_its_onnx_copy(folder, digest, training_set))
+    if unlike:
+        raise Refusal(f"{unlike} It was not put in force.", "Materialize default_model again and what follows from it.")
     if is_champion:
         release_store.crown(model_version.version, digest)
     context.add_output_metadata(
@@ -98,14 +102,13 @@ def release_scores_like_its_onnx_copy(
     release_store: ReleaseStore, model_release: PublishedRelease, training_set: pd.DataFrame
 ) -> dg.AssetCheckResult:
     """Read back from disk and verified, the release and the ONNX file in it give the same score for every client."""
-    from loan_assets.release import ONNX, read_release
-
     folder = release_store.folder_of(model_release.version, model_release.digest)
-    release = read_release(folder, expected=model_release.digest)
-    features = training_set[list(release.facts.features)].to_numpy("float32")
-    gap = float(np.abs(release.score(features) - onnx_probability((folder / ONNX).read_bytes(), features)).max())
+    gap = _gap_to_its_onnx_copy(folder, model_release.digest, training_set)
+    unlike = _unlike_its_onnx_copy(gap)
     return dg.AssetCheckResult(
-        passed=gap <= POLICY.parity.onnx, metadata={"rows": len(features), "gap": gap, "allowed": POLICY.parity.onnx}
+        passed=unlike is None,
+        description=unlike,
+        metadata={"rows": len(training_set), "gap": gap, "allowed": POLICY.parity.onnx},
     )
 
 
@@ -115,7 +118,6 @@ def reasons_add_up_to_the_score(
 ) -> dg.AssetCheckResult:
     """For every client, what the features add to the log-odds sums up to the score, so that no reason is invented."""
     from loan_assets.credit.lookup import TreeTables
-    from loan_assets.release import read_release
 
     release = read_release(release_store.folder_of(model_release.version, model_release.digest))
     features = training_set[list(release.facts.features)].to_numpy("float32")
@@ -128,6 +130,54 @@ def reasons_add_up_to_the_score(
         description=f"reasons and score differ by up to {gap:.1e} in log-odds",
         metadata={"rows": len(features), "gap": gap, "allowed": POLICY.parity.reasons},
     )
+
+
+def _refuse_a_mixture(
+    version: RegisteredVersion, model: FittedModel, card: Scorecard, training_set: pd.DataFrame
+) -> None:
+    """Release only what was registered, judged and trained as one; a refused model leaves the version before behind."""
+    digests = {
+        "model_version": version.model_digest,
+        "default_model": model.model_digest,
+        "scorecard": card.model_digest,
+    }
+    if len(set(digests.values())) > 1:
+        held = ", ".join(f"{name} of {digest[:12]}" for name, digest in digests.items())
+        raise Refusal(
+            f"These are not of one model: {held}. Nothing was released.",
+            "Materialize scorecard, then model_version; a model that is refused there cannot be released.",
+        )
+    if dataset_digest(training_set) != model.dataset_digest:
+        raise Refusal(
+            f"The model was trained on data {model.dataset_digest[:12]}, which is not the training set in force.",
+            "Materialize default_model first, then scorecard, model_version and model_release.",
+        )
+
+
+def _reference_rows(training_set: pd.DataFrame, received: pd.DataFrame) -> pd.DataFrame:
+    """The received columns of the training part, in its order."""
+    seen = training_set.loc[training_set["part"] == TRAIN, KEY]
+    unknown = int((~seen.isin(received[KEY])).sum())
+    if unknown:
+        raise Refusal(
+            f"{unknown:,} clients of the training set are not in the delivery in force.",
+            "Materialize training_set from this delivery, then default_model and what follows.",
+        )
+    columns = [column.name for column in BOOK.with_role(Role.FEATURE, Role.PROTECTED)]
+    return received.set_index(KEY).loc[seen, columns]
+
+
+def _gap_to_its_onnx_copy(folder: Path, digest: str, training_set: pd.DataFrame) -> float:
+    """The largest difference in probability, over every client, between a verified release and the ONNX file in it."""
+    release = read_release(folder, expected=digest)
+    features = training_set[list(release.facts.features)].to_numpy("float32")
+    return float(np.abs(release.score(features) - onnx_probability((folder / ONNX).read_bytes(), features)).max())
+
+
+def _unlike_its_onnx_copy(gap: float) -> str | None:
+    """What to say of a gap that is over the policy's parity."""
+    allowed = POLICY.parity.onnx
+    return None if gap <= allowed else f"The release is {gap:.1e} off its ONNX copy, where {allowed:.0e} is allowed."
 
 
 @dg.asset(kinds={"bentoml"})
@@ -154,12 +204,14 @@ def loan_bento(
 @dg.asset_check(asset=loan_bento, blocking=True)
 def bento_carries_the_release(bento_store: BentoStore, loan_bento: BuiltBento) -> dg.AssetCheckResult:
     """Every file in the Bento is the one that was packed; its release verifies, and carries no client's row."""
-    from loan_assets.release import read_release
-
     folder = bento_store.verified(loan_bento) / "src" / "release"
     carried = read_release(folder, expected=loan_bento.release_digest, carries_reference=False)
+    wrong = ["it carries the reference rows"] if (folder / REFERENCE).exists() else []
+    if carried.facts.book_digest != BOOK.digest:
+        wrong.append(f"its release is of book {carried.facts.book_digest}, not {BOOK.digest}")
     return dg.AssetCheckResult(
-        passed=carried.facts.book_digest == BOOK.digest and not (folder / REFERENCE).exists(),
+        passed=not wrong,
+        description="; ".join(wrong) or None,
         metadata={"model_version": carried.facts.version, "book_digest": carried.facts.book_digest},
     )
 
@@ -179,16 +231,20 @@ def batch_scores(
     """Every client scored by the champion's release, with the decision, the version and the date of the features."""
     from loan_assets.credit.pictures import histogram
 
-    release = release_store.champion_release()
-    newest = pd.Timestamp(online_tables.table().facts.features_as_of).as_unit("us")
-    decisions = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
+    release, online = release_store.champion_release(), online_tables.table().facts
+    _refuse_another_book({"champion": release.facts.book_digest, "online table": online.book_digest})
+    newest = pd.Timestamp(online.features_as_of).as_unit("us")
+    now = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
+    last = feature_store.as_of(now, BOOK)
+    # Who left a feature's life ago keeps the score of the last statement, as at the endpoint.
+    decisions = now.assign(**{tables.EVENT_TIME.name: last.where(last < newest - BOOK.feature_life, newest)})
     known = feature_store.as_known_at(decisions, BOOK)
     estimates = release.score(known[list(release.facts.features)].to_numpy("float32"))
     refused = is_refused(estimates, release.facts.threshold)
     scores = pd.DataFrame(
         {
             KEY: known[KEY],
-            "features_as_of": feature_store.as_of(decisions, BOOK),
+            "features_as_of": last,
             "default_probability": estimates,
             "decision": np.where(refused, "refuse", "approve"),
             "model_version": release.facts.version,
@@ -209,14 +265,35 @@ def batch_scores(
 
 
 @dg.asset_check(asset=batch_scores, additional_ins={"default_outcomes": dg.AssetIn()}, blocking=True)
-def every_client_is_scored_once(batch_scores: pd.DataFrame, default_outcomes: pd.DataFrame) -> dg.AssetCheckResult:
-    """One score for every client of the book, all from one version, and refusals exactly at the threshold."""
+def every_client_is_scored_once(
+    release_store: ReleaseStore, batch_scores: pd.DataFrame, default_outcomes: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """One score for every client, all from one version and by its own book, and refusals exactly at the threshold."""
     astray = len(set(batch_scores[KEY]) ^ set(default_outcomes[KEY]))
     versions = batch_scores["model_version"].nunique()
     approved = batch_scores.loc[batch_scores["decision"] == "approve", "default_probability"]
     refused = batch_scores.loc[batch_scores["decision"] == "refuse", "default_probability"]
     split = approved.max() < refused.min() if len(approved) and len(refused) else True
+    book_digest = release_store.champion_release().facts.book_digest
+    wrong = {
+        f"{astray:,} clients without exactly one score": astray > 0,
+        f"scores of {versions} versions": versions != 1,
+        "approvals and refusals that overlap": not split,
+        f"features of book {BOOK.digest} scored by a model of book {book_digest}": book_digest != BOOK.digest,
+    }
     return dg.AssetCheckResult(
-        passed=bool(astray == 0 and versions == 1 and split),
-        metadata={"clients": len(batch_scores), "astray": astray, "versions": int(versions)},
+        passed=not any(wrong.values()),
+        description="; ".join(said for said, holds in wrong.items() if holds) or None,
+        metadata={"clients": len(batch_scores), "astray": astray, "versions": int(versions), "book": book_digest},
     )
+
+
+def _refuse_another_book(digests: dict[str, str]) -> None:
+    """Score only where the model learned from the very formulas that made the features."""
+    others = [f"the {name} is of book {digest}" for name, digest in digests.items() if digest != BOOK.digest]
+    if others:
+        raise Refusal(
+            f"The book in force is {BOOK.digest}, but {' and '.join(others)}; nobody was scored.",
+            "Materialize online_features by this book; a champion trained on another one scores again once the version "
+            "trained on this book, which waits as challenger, is made champion and released.",
+        )

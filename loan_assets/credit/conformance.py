@@ -87,7 +87,7 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
     Raises:
         Refusal: naming the file, its row count, the columns, the rules and how many rows break each.
     """
-    frame = _conformed(delivered, book.received, book.key.name, file)
+    frame = _conformed(delivered, book.received, book.key.name, file, DELIVER)
     departures = departures_from_published(frame, book)
     if departures:
         raise Refusal(
@@ -96,34 +96,37 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
     return frame
 
 
-def conform_month(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
+def conform_month(delivered: pd.DataFrame, book: LoanBook, file: str, next_step: str) -> pd.DataFrame:
     """One month of statements as delivered later: the key and each measure, by the same rules as the book's.
+
+    Args:
+        next_step: what a refusal tells to do, for a month is delivered elsewhere than the book.
 
     Raises:
         Refusal: as `conform` does.
     """
     columns = [column for column in statements(book) if column.role is not Role.EVENT_TIME]
-    return _conformed(delivered, columns, book.key.name, file)
+    return _conformed(delivered, columns, book.key.name, file, next_step)
 
 
-def _conformed(delivered: pd.DataFrame, columns: Sequence[Column], key: str, file: str) -> pd.DataFrame:
+def _conformed(delivered: pd.DataFrame, columns: Sequence[Column], key: str, file: str, next_step: str) -> pd.DataFrame:
     import pandas as pd
 
     words = {_plain(name): column.name for column in columns for name in (column.name, column.source or "") if name}
     named = delivered.rename(columns={name: words.get(_plain(str(name)), str(name)) for name in delivered.columns})
     rows = len(named)
     if rows == 0:
-        raise Refusal(f"{file} has no rows.", DELIVER)
+        raise Refusal(f"{file} has no rows.", next_step)
     missing = [
         f"{column.name} ({column.source})" if column.source else column.name
         for column in columns
         if column.name not in named.columns
     ]
     if missing:
-        raise Refusal(f"{file} ({rows:,} rows) lacks {_listed(missing)}.", DELIVER)
+        raise Refusal(f"{file} ({rows:,} rows) lacks {_listed(missing)}.", next_step)
     repeated = sorted(set(named.columns[named.columns.duplicated()]) & {column.name for column in columns})
     if repeated:
-        raise Refusal(f"{file} ({rows:,} rows) has {_listed(repeated)} more than once.", DELIVER)
+        raise Refusal(f"{file} ({rows:,} rows) has {_listed(repeated)} more than once.", next_step)
     frame = pd.DataFrame(
         {column.name: pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce") for column in columns}
     )
@@ -132,7 +135,9 @@ def _conformed(delivered: pd.DataFrame, columns: Sequence[Column], key: str, fil
         frame = frame.astype({column.name: STORED_AS[column.kind] for column in columns})
         broken = breaches(frame, columns, unique=[key])
     if broken:
-        raise Refusal(f"{file} ({rows:,} rows) breaks the contract: {_listed([str(one) for one in broken])}.", DELIVER)
+        raise Refusal(
+            f"{file} ({rows:,} rows) breaks the contract: {_listed([str(one) for one in broken])}.", next_step
+        )
     return frame
 
 

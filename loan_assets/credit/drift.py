@@ -10,6 +10,7 @@ distance (natural logarithm): both are distances, so that a larger day does not 
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 STEADY, DRIFTED, TOO_FEW, UNFIT = "steady", "drifted", "not enough data", "quality failure"
 FACTS, PAGE = "drift.json", "report.html"
+DRAWN = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,10 @@ class DriftReport:
         facts = asdict(self)
         (folder / PAGE).write_bytes(facts.pop("page"))
         (folder / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+    def pages(self) -> tuple[str, ...]:
+        """The files that a person would open."""
+        return (PAGE,) if self.page else ()
 
     @classmethod
     def load(cls, folder: Path) -> DriftReport:
@@ -109,7 +115,11 @@ def report_on(
     else:
         distances, page = by_evidently(received, reference, compared, vigilance)
         verdict = STEADY
-    drifted = {name: distance >= _threshold(name, compared, vigilance) for name, distance in distances.items()}
+    drifted = {
+        column.name: has_moved(distances[column.name], column, vigilance)
+        for column in compared
+        if column.name in distances
+    }
     score = sum(drifted.values()) / len(drifted) if drifted else None
     if score is not None and score > vigilance.retrain_above:
         verdict = DRIFTED
@@ -162,7 +172,13 @@ def by_evidently(
             for metric in snapshot.dict()["metrics"]
             if "column" in metric["config"]
         }
-        return {name: scores[name] for name in names}, snapshot.get_html_str(as_iframe=False).encode()
+        page = _without_chance(snapshot.get_html_str(as_iframe=False))
+        return {name: scores[name] for name in names}, page.encode()
+
+
+def has_moved(distance: float, column: Column, vigilance: Vigilance) -> bool:
+    """Whether a column's distance is over the policy's threshold, that of numbers or that of codes."""
+    return distance >= (vigilance.number_moved if column.levels is None else vigilance.code_moved)
 
 
 def distance(current: NDArray[np.float64], reference: NDArray[np.float64], column: Column) -> float:
@@ -194,6 +210,10 @@ def _unfit(received: pd.DataFrame, columns: Sequence[Column]) -> tuple[tuple[str
     return tuple(sorted(left_out)), tuple(failures)
 
 
-def _threshold(name: str, columns: Sequence[Column], vigilance: Vigilance) -> float:
-    (column,) = (column for column in columns if column.name == name)
-    return vigilance.number_moved if column.levels is None else vigilance.code_moved
+def _without_chance(page: str) -> str:
+    """Evidently's page with the ids that it draws at random numbered instead: the same day gives the same bytes."""
+    start = page.index("var metric_")
+    drawn = DRAWN.findall(page, start, page.index("</script>", start))
+    for number, name in enumerate(dict.fromkeys(drawn)):
+        page = page.replace(name, f"{number:0{len(name)}}")
+    return page

@@ -1,6 +1,7 @@
 """From one wide row a client to monthly statements, and back to a trailing window as of any month.
 
-Here: reshaping in plain pandas. Not here: what is computed from a window (`books`) or how months are stored.
+Here: reshaping in plain pandas, and whose statements a month may hold. Not here: what is computed from a window
+(`books`) or how months are stored.
 """
 
 from __future__ import annotations
@@ -40,6 +41,22 @@ def dated(measures: pd.DataFrame, month: str, book: LoanBook) -> pd.DataFrame:
     known = _instants(statement_day(month), len(measures))
     table = measures.reset_index(drop=True).assign(**{EVENT_TIME.name: known, CREATED_TIME.name: known})
     return table[[column.name for column in statements(book)]]
+
+
+def other_clients(table: pd.DataFrame, clients: pd.Series[int], may_leave: float) -> str | None:
+    """What is wrong with whose statements a month holds, in counts; None when they are the book's clients.
+
+    Args:
+        table: a month's rows.
+        clients: every client of the book.
+        may_leave: the largest share of them without a row.
+    """
+    here, known = set(table[clients.name]), set(clients)
+    strangers, left = len(here - known), len(known - here)
+    wrong = [f"statements of {strangers:,} clients that the book does not know"] if strangers else []
+    if left > may_leave * len(known):
+        wrong.append(f"none of {left:,} of its {len(known):,} clients, where {may_leave:.0%} may have left")
+    return " and ".join(wrong) or None
 
 
 def profiles_of(received: pd.DataFrame, book: LoanBook) -> pd.DataFrame:

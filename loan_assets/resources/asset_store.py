@@ -6,6 +6,7 @@ keeps, or what the assets mean.
 
 from __future__ import annotations
 
+import json
 from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE, FACT = "table.parquet", "fact.json"
+ATTRIBUTES = b"loan_assets"
 
 
 @runtime_checkable
@@ -33,6 +35,14 @@ class Folder(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Folder:
         """Read what `save` wrote."""
+
+
+@runtime_checkable
+class Shown(Folder, Protocol):
+    """A folder with files that a person would open, which are linked from the asset's page."""
+
+    def pages(self) -> tuple[str, ...]:
+        """Their names in the folder."""
 
 
 class AssetStore(dg.ConfigurableIOManager):
@@ -70,9 +80,18 @@ class AssetStore(dg.ConfigurableIOManager):
             each = (get_args(wanted) or (str, object))[1]  # dict[str, what one partition is]
             # Months that have not arrived yet are partitions too; what is there is what there is to read.
             keys = context.asset_partition_keys
-            there = [key for key in keys if pointed_at(Path(self.root) / name / key) is not None]
+            there = [key for key in keys if self.holds(f"{name}/{key}")]
             return {key: self.read(f"{name}/{key}", each) for key in there or keys[-1:]}
         return self.read(name, wanted)
+
+    def holds(self, shelf: str) -> bool:
+        """Whether anything was ever put in force on a shelf."""
+        return pointed_at(Path(self.root) / shelf) is not None
+
+    def links_to(self, shelf: str, obj: object) -> dict[str, dg.PathMetadataValue]:
+        """The paths of the pages of what was read from a shelf, by file name."""
+        version = self.store.current(shelf)
+        return {page: dg.MetadataValue.path(str(version.folder / page)) for page in pages_of(obj)} if version else {}
 
     def read(self, shelf: str, wanted: type) -> Any:
         """One shelf's value: a table, or a fact or folder of type `wanted`."""
@@ -88,7 +107,9 @@ class AssetStore(dg.ConfigurableIOManager):
         for key, table in obj.items():
             written[key] = self.store.write(f"{name}/{key}", partial(_save, table))
             rows = {"dagster/row_count": len(table)} if _is_table(table) else {}
-            facts = {"digest": written[key].digest, "path": dg.MetadataValue.path(str(written[key].folder)), **rows}
+            folder = written[key].folder
+            links = {page: dg.MetadataValue.path(str(folder / page)) for page in pages_of(table)}
+            facts = {"digest": written[key].digest, "path": dg.MetadataValue.path(str(folder)), **links, **rows}
             context.step_context.add_asset_metadata(facts, asset_key=context.asset_key, partition_key=key)
         _record(context, written, None)
 
@@ -110,6 +131,11 @@ def _record(context: dg.OutputContext, written: dict[str | None, Version], obj: 
         version = written[None]
         rows = {"dagster/row_count": len(obj)} if _is_table(obj) else {}  # type: ignore[arg-type]
         context.add_output_metadata({"digest": digest, "path": dg.MetadataValue.path(str(version.folder)), **rows})
+
+
+def pages_of(obj: object) -> tuple[str, ...]:
+    """The files of a stored value that a person would open."""
+    return obj.pages() if isinstance(obj, Shown) else ()
 
 
 def _save(obj: object, folder: Path) -> None:
@@ -136,20 +162,23 @@ def _load(folder: Path, wanted: type) -> Any:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """A table as Parquet; the same rows give the same bytes."""
+    """A table as Parquet, with what its `attrs` say of it; the same rows and attributes give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Schema metadata names library versions, which would change the digest of unchanged rows.
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    said = {ATTRIBUTES: json.dumps(frame.attrs, sort_keys=True)} if frame.attrs else None
+    # Schema metadata of pandas names library versions, which would change the digest of unchanged rows.
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(said)
     pq.write_table(table, path, compression="zstd")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A Parquet table with the types it was written with."""
+    """A Parquet table with the types and attributes it was written with."""
     import pyarrow.parquet as pq
 
-    frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    table = pq.read_table(path)
+    frame: pd.DataFrame = table.to_pandas()
+    frame.attrs = json.loads((table.schema.metadata or {}).get(ATTRIBUTES, b"{}"))
     return frame
 
 

@@ -7,8 +7,8 @@ Here: projections of columns into Dagster's own words. Not here: the columns (`b
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -16,6 +16,8 @@ from loan_assets.books import Column, Kind, LoanBook
 from loan_assets.books.calendar import MONTH, month_after, months_of
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import DAY
+
+T = TypeVar("T")
 
 SHOWN_AS = {
     Kind.INTEGER: "int64",
@@ -26,6 +28,8 @@ SHOWN_AS = {
 }
 
 
+# By what Dagster says which partitions a run is about.
+ONE, FIRST, LAST = "dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # Days of the endpoint's log, today's included.
 DAYS = dg.DailyPartitionsDefinition(start_date=POLICY.log_begins, fmt=DAY, end_offset=1)
 
@@ -89,6 +93,19 @@ def months_of_statements(book: LoanBook) -> dg.MonthlyPartitionsDefinition:
     months = months_of(book)
     end = month_after(months[-1], POLICY.months_ahead + 1)
     return dg.MonthlyPartitionsDefinition(start_date=months[0], end_date=end, fmt=MONTH)
+
+
+def months_of_run(run: dg.DagsterRun, months: Mapping[str, T], among: dg.MonthlyPartitionsDefinition) -> dict[str, T]:
+    """The months that a run was about; all that are there, for a run that is not about months.
+
+    A check without partitions is handed every month. It must not judge what other runs made.
+    """
+    only = run.tags.get(ONE)
+    first, last = run.tags.get(FIRST, only), run.tags.get(LAST, only)
+    if first is None or last is None:
+        return dict(months)
+    asked = among.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+    return {month: months[month] for month in asked if month in months}
 
 
 def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:

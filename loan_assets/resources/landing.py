@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -22,10 +23,14 @@ from loan_assets.settings import without_secrets
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMED = re.compile(r"statements-(\d{4}-\d{2})\.(?:csv|parquet)$")
+NAMED = re.compile(r"statements-(\d{4}-\d{2})\.(?:csv|parquet)")
 # What the drivers call the fact that tells a file from its next version.
 CHANGES = ("ETag", "etag", "mtime", "LastModified", "created")
 HINT = "Put a file like statements-2005-10.csv (or .parquet) into LOAN_LANDING, then materialize that month."
+MEND = (
+    "Nothing was taken over. Put a whole, unaltered file like statements-2005-10.csv (or .parquet) into LOAN_LANDING; "
+    "its arrival starts the month again."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +47,11 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     place: str
 
-    def arrivals(self) -> tuple[Arrival, ...]:
-        """What has arrived, by month; nothing where the place does not exist yet.
+    def arrivals(self) -> dict[str, tuple[Arrival, ...]]:
+        """What has arrived, by month; nothing where the place does not exist yet. Two files for a month are ambiguous.
 
         Raises:
-            Refusal: when the place cannot be listed, or holds two files for one month.
+            Refusal: when the place cannot be listed.
         """
         import fsspec
 
@@ -54,30 +59,36 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
         with told(shown, "Mend LOAN_LANDING; nothing that has arrived is lost."):
             files, path = fsspec.core.url_to_fs(self.place)
             found = files.ls(path, detail=True) if files.exists(path) else []
-        arrived: dict[str, Arrival] = {}
+        arrived: dict[str, tuple[Arrival, ...]] = {}
         for file in sorted(found, key=lambda one: str(one["name"])):
-            named = NAMED.search(str(file["name"]))
+            named = NAMED.fullmatch(PurePosixPath(str(file["name"])).name)
             if named is None or file.get("type") != "file":
                 continue
-            month = named.group(1)
-            if month in arrived:
-                raise Refusal(f"{shown} holds two files for {month}.", "Remove the one that is not meant.")
             changed = next((file[key] for key in CHANGES if key in file), "")
             mark = hashlib.sha256(f"{file.get('size')} {changed}".encode()).hexdigest()[:12]
-            arrived[month] = Arrival(month=month, path=str(files.unstrip_protocol(file["name"])), mark=mark)
-        return tuple(arrived.values())
+            month = named.group(1)
+            arrival = Arrival(month=month, path=str(files.unstrip_protocol(file["name"])), mark=mark)
+            arrived[month] = (*arrived.get(month, ()), arrival)
+        return arrived
 
-    def read(self, month: str, book: LoanBook) -> tuple[pd.DataFrame, Provenance]:
+    def read(self, month: str, book: LoanBook) -> tuple[pd.DataFrame, Provenance] | None:
         """The key and measures of a month that has arrived, in the book's words, and where they came from.
 
+        Returns:
+            None when no file for the month is there.
+
         Raises:
-            Refusal: when no file has arrived for the month, or it breaks the contract.
+            Refusal: when there are two, or the one that arrived breaks the contract.
         """
-        arrival = next((one for one in self.arrivals() if one.month == month), None)
-        if arrival is None:
-            raise Refusal(f"No file has arrived for {month} in {without_secrets(self.place)}.", HINT)
-        name, content = fetch(arrival.path, HINT)
-        kind, table = parse(name, content, frozenset({book.key.name}))
-        frame = conform_month(table, book, name)
+        arrived = self.arrivals().get(month, ())
+        if len(arrived) > 1:
+            raise Refusal(
+                f"{without_secrets(self.place)} holds {len(arrived)} files for {month}.", "Remove what is not meant."
+            )
+        if not arrived:
+            return None
+        name, content = fetch(arrived[0].path, MEND)
+        kind, table = parse(name, content, frozenset({book.key.name}), MEND)
+        frame = conform_month(table, book, name, MEND)
         digest = hashlib.sha256(content).hexdigest()
         return frame, Provenance(location=name, format=kind, bytes=len(content), sha256=digest, rows=len(frame))

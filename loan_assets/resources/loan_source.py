@@ -109,15 +109,19 @@ def _headers(book: LoanBook) -> frozenset[str]:
     return frozenset({book.key.name.lower(), str(book.key.source).lower()})
 
 
-def parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
-    """The kind of file and its table, told by the first bytes rather than by the name."""
+def parse(name: str, content: bytes, headers: frozenset[str], hint: str = POINT) -> tuple[str, pd.DataFrame]:
+    """The kind of file and its table, told by the first bytes rather than by the name.
+
+    Raises:
+        Refusal: when it is no such file; `hint` is the next step.
+    """
     import pandas as pd
 
     try:
         if content.startswith(b"PAR1"):
             return "parquet", pd.read_parquet(io.BytesIO(content))
         if content.startswith(b"PK\x03\x04"):
-            return _parse_zip(name, content, headers)
+            return _parse_zip(name, content, headers, hint)
         if content.startswith(b"\xd0\xcf\x11\xe0"):
             return "excel", _below_header(pd.read_excel(io.BytesIO(content), header=None), headers)
         text = content.decode("utf-8-sig")
@@ -129,11 +133,11 @@ def parse(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.D
     except Exception as unreadable:  # pandas, pyarrow, xlrd and zipfile each have their own; all mean the same here
         raise Refusal(
             f"{name} ({len(content):,} bytes) is not a readable CSV, Excel, zip or Parquet file; it may be cut short.",
-            POINT,
+            hint,
         ) from unreadable
 
 
-def _parse_zip(name: str, content: bytes, headers: frozenset[str]) -> tuple[str, pd.DataFrame]:
+def _parse_zip(name: str, content: bytes, headers: frozenset[str], hint: str) -> tuple[str, pd.DataFrame]:
     """The one table inside a zip archive, which a new Excel file is as well."""
     import pandas as pd
 
@@ -143,8 +147,8 @@ def _parse_zip(name: str, content: bytes, headers: frozenset[str]) -> tuple[str,
             return "excel", _below_header(pd.read_excel(io.BytesIO(content), header=None), headers)
         tables = [member for member in names if member.lower().endswith((".xls", ".xlsx", ".csv", ".parquet"))]
         if len(tables) != 1:
-            raise Refusal(f"{name} holds {len(tables)} tables where one is expected.", POINT)
-        kind, table = parse(f"{name}/{tables[0]}", archive.read(tables[0]), headers)
+            raise Refusal(f"{name} holds {len(tables)} tables where one is expected.", hint)
+        kind, table = parse(f"{name}/{tables[0]}", archive.read(tables[0]), headers, hint)
     return f"zip/{kind}", table
 
 

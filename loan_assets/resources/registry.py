@@ -1,6 +1,6 @@
 """The door to MLflow's model registry: versions, the champion and challenger aliases, gate evidence as tags.
 
-Here: registering and reading versions. Not here: whether a model deserves one (`credit.succession`) or runs
+Here: registering and reading versions. Not here: whether a model deserves one (`credit.judging`) or runs
 (`experiments`).
 """
 

@@ -1,7 +1,7 @@
 """Named shelves of sealed folders: written whole or not at all, verified before use, the last few versions kept.
 
 Here: the file system as a store, with the promises that everything else leans on. Not here: what the folders contain
-(`parquet`, `release_store`).
+(`asset_store`, `release_store`).
 
 A shelf is a folder of version folders, each named by the first 16 characters of its digest, and a file CURRENT that
 holds the digest in force. A version is drafted under another name, sealed and forced to disk, renamed, and only then

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,10 @@ def test_the_packaged_table_reproduces_the_published_totals(received: pd.DataFra
     assert len(received) == 30_000
     assert received["defaulted"].sum() == 6_636
     assert round(received["credit_limit"].mean(), 2) == 167_484.32
+
+
+def test_no_outcome_is_known_on_the_day_of_the_decision(book: LoanBook) -> None:
+    assert book.outcome_after > timedelta(0)
 
 
 def test_no_feature_reads_a_protected_column_or_the_label(book: LoanBook) -> None:

@@ -15,6 +15,7 @@ from loan_assets.credit.drift import (
     DriftReport,
     by_evidently,
     distance,
+    has_moved,
     report_on,
     watched,
 )
@@ -64,6 +65,23 @@ def test_a_quiet_day_is_steady_and_a_shifted_one_is_not(
     assert shifted.score > 0.5
     assert {"sex", "age", "marital_status"} <= {one.column for one in shifted.columns}
     assert not next(one for one in shifted.columns if one.column == "age").has_drifted
+
+
+def test_the_same_day_gives_the_same_report_to_the_byte(
+    reference: pd.DataFrame, unseen: pd.DataFrame, book: LoanBook
+) -> None:
+    once, again = (report(day(unseen.head(1_500)), reference, book) for _ in range(2))
+    assert once == again
+    assert len(once.page) > 1_000_000
+
+
+def test_numbers_and_codes_move_at_thresholds_of_their_own(book: LoanBook) -> None:
+    limits = replace(POLICY.vigilance, number_moved=0.2, code_moved=0.4)
+    columns = {column.name: column for column in watched(book)}
+    assert not has_moved(0.19, columns["bill_amount_1"], limits)
+    assert has_moved(0.2, columns["bill_amount_1"], limits)
+    assert not has_moved(0.2, columns["education"], limits)
+    assert has_moved(0.4, columns["education"], limits)
 
 
 def test_a_small_day_is_no_check(reference: pd.DataFrame, unseen: pd.DataFrame, book: LoanBook) -> None:
@@ -125,8 +143,7 @@ def test_a_hundred_quiet_days_of_a_thousand_ask_for_no_retraining(
     for _ in range(100):
         drawn = unseen.iloc[generator.choice(len(unseen), 1_000, replace=False)]
         moved = [
-            distance(drawn[c.name].to_numpy("float64"), then[c.name], c)
-            >= (POLICY.vigilance.number_moved if c.levels is None else POLICY.vigilance.code_moved)
+            has_moved(distance(drawn[c.name].to_numpy("float64"), then[c.name], c), c, POLICY.vigilance)
             for c in watched(book)
         ]
         scores.append(float(np.mean(moved)))

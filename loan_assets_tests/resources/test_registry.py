@@ -102,6 +102,15 @@ def test_artifacts_of_a_moved_home_are_found_and_written_where_it_is_now(moved: 
         assert Path(place.removeprefix("file://")).is_dir()
 
 
+def test_a_registry_without_a_champion_fails_its_check_and_says_so(ran: Home, moved: Registry) -> None:
+    from loan_assets.assets.registry import champion_was_judged
+
+    stands: RegisteredVersion = ran.read("model_version", RegisteredVersion)
+    judged = champion_was_judged(registry=moved, model_version=stands)
+    assert isinstance(judged, dg.AssetCheckResult)
+    assert (judged.passed, judged.description) == (False, "no version is champion")
+
+
 def test_a_deposed_champion_is_not_crowned_again_by_releasing_it_again(
     ran: Home, moved: Registry, candidate: Candidate, tmp_path: Path, received: pd.DataFrame
 ) -> None:
