@@ -175,7 +175,7 @@ def _look(instance: dg.DagsterInstance, watch: Watch) -> Watch:
         found = instance.fetch_materializations(unseen, limit=AT_ONCE, ascending=True).records
         if not found:
             return watch
-        watch = watch.after([_check(record) for record in found], seen=found[-1].storage_id)
+        watch = watch.after([_check(record) for record in found], found[-1].storage_id, POLICY.vigilance)
 
 
 def _check(record: dg.EventLogRecord) -> Check:
