@@ -25,6 +25,35 @@ def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
     assert in_a_fresh_process(code).stdout.strip() == "[]"
 
 
+def test_no_secret_of_a_place_reaches_what_dagster_keeps_and_shows_of_the_graph() -> None:
+    code = """
+import os
+SECRETS = {
+    "LOAN_SOURCE": "https://user:hush@host/book.csv?signature=hush",
+    "LOAN_LANDING": "s3://key:hush@bucket/in",
+    "LOAN_MLFLOW_URI": "postgresql://user:hush@host/mlflow",
+    "LOAN_MLFLOW_ARTIFACTS": "s3://key:hush@bucket/artifacts",
+    "LOAN_FEAST_REGISTRY": "postgresql://user:hush@host/feast",
+    "LOAN_FEAST_ONLINE": "redis://:hush@host",
+}
+os.environ.update(SECRETS)
+import dagster as dg
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
+from loan_assets.definitions import defs, resources
+from loan_assets.settings import Settings
+
+kept = serialize_value(RepositorySnap.from_def(defs.get_repository_def()))
+print(kept.count("hush"), all(name in kept for name in SECRETS))
+with dg.build_resources(resources(Settings.from_environment())) as opened:
+    store, tracking = opened.feature_store, opened.experiments
+    read = (opened.source.location, opened.landing.place, tracking.tracking_uri, tracking.artifacts)
+    print((*read, store.registry, store.online) == tuple(SECRETS.values()))
+"""
+    done = in_a_fresh_process(code)
+    assert done.stdout.splitlines() == ["0 True", "True"], done.stderr
+
+
 def test_the_serving_box_scores_without_dagster_mlflow_or_pickle(
     ran: Home, received: pd.DataFrame, book: LoanBook
 ) -> None:
