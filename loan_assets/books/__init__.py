@@ -210,7 +210,7 @@ _FORMULAS = "loan_assets.books.formulas"
 
 @cache
 def _code_of(module: str) -> str:
-    """What a module's formulas compute, as a syntax tree: the same for the same behaviour, whatever words are around it.
+    """What a module's formulas compute, as a syntax tree: the same for the same behaviour, whatever its words.
 
     Every statement counts, constants and conditions included, but imports, docstrings and the features' own table,
     whose facts are counted one by one and whose sentences are words.

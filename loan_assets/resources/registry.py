@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, run_of
+from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, reached, run_of
 
 MODEL = "loan-default"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -52,7 +52,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         Returns:
             The version, and whether it is new.
         """
-        client = self._client()
+        client = connected(self.tracking_uri, self.artifacts).MlflowClient()
         with alone(self.tracking_uri, "registry"):
             version = self._gated_version_of(client, candidate.identity)
             is_new = version is None
@@ -69,7 +69,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _create(self, client: Any, candidate: Candidate) -> int:
         _ensure_model(client)
-        run_id = run_of(connected(self.tracking_uri, self.artifacts), candidate.model_digest)
+        run_id = run_of(reached(self.tracking_uri), candidate.model_digest)
         # MLflow 3 keeps a logged model beside its run, not in the run's own artifacts.
         model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
         created = client.create_model_version(
@@ -106,7 +106,8 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         return tuple(sorted(int(version.version) for version in found if GATE not in version.tags))
 
     def _client(self) -> Any:
-        return connected(self.tracking_uri, self.artifacts).MlflowClient()
+        """For reading: it puts nothing in place and moves nothing."""
+        return reached(self.tracking_uri).MlflowClient()
 
     @staticmethod
     def _gated_version_of(client: Any, identity: str) -> int | None:
