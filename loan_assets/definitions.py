@@ -107,7 +107,12 @@ defs = dg.Definitions(
     assets=sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)])),
     asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
     jobs=[whole_graph, sensors.retrain, sensors.daily_watch, sensors.month_of_statements],
-    sensors=[sensors.keep_graph_fresh, sensors.retrain_on_drift, sensors.statements_arrive],
+    sensors=[
+        sensors.keep_graph_fresh,
+        sensors.retrain_on_drift,
+        sensors.statements_arrive,
+        sensors.clear_killed_runs,
+    ],
     schedules=[sensors.nightly_watch],
     executor=dg.in_process_executor,
     resources=resources(Settings.from_environment()),

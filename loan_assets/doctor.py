@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
 from loan_assets.books import the_book
+from loan_assets.killed_runs import Standing, begun_runs
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import read_day
 from loan_assets.refusal import Refusal
@@ -48,6 +50,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
     examinations: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("Python", _python),
         ("Home", _home),
+        ("Runs", _runs),
         ("Loan book", _source),
         ("Assets", _assets),
         ("Feast", _feast),
@@ -111,6 +114,30 @@ def _home(settings: Settings) -> Iterator[Finding]:
     if elsewhere and Path(elsewhere).resolve() != settings.dagster_home:
         step = "Unset DAGSTER_HOME, or run `loan-assets init` so that both name the same history."
         yield Finding(place="Home", state="broken", found=f"DAGSTER_HOME is {elsewhere}", next_step=step)
+
+
+def _runs(settings: Settings) -> Iterator[Finding]:
+    if not (settings.dagster_home / "dagster.yaml").exists():
+        yield Finding(place="Runs", state="missing", found="no history yet", next_step="Run `loan-assets run`.")
+        return
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        begun = begun_runs(instance)
+        queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    for run in begun:
+        if run.standing is Standing.KILLED:
+            step = "Start `make dev`, or run `loan-assets run`: either marks it failed, and those behind it go on."
+            yield Finding(place="Runs", state="broken", found=f"{run} was killed", next_step=step)
+        elif run.standing is Standing.ELSEWHERE:
+            step = "If that machine is gone, end the run in the Dagster UI: those queued behind it wait for it."
+            yield Finding(place="Runs", state="missing", found=f"{run} cannot be seen from here", next_step=step)
+    live = [run for run in begun if run.standing is Standing.LIVE]
+    named = f": {', '.join(map(str, live))}" if live else ""
+    yield Finding(
+        place="Runs",
+        state="well",
+        found=f"{len(live)} executed now, {queued} queued{named}",
+        next_step="Queued runs start one after the other while `make dev` is open." if queued else "",
+    )
 
 
 def _source(settings: Settings) -> Iterator[Finding]:

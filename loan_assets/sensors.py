@@ -15,6 +15,7 @@ import dagster as dg
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.credit.vigilance import Check, Watch, asks_for_retraining, open_episode
+from loan_assets.killed_runs import end_killed_runs
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
@@ -158,6 +159,17 @@ def statements_arrive(context: dg.SensorEvaluationContext, landing: Landing) -> 
     ]
     skipped = None if requests else f"{len(arrived)} months have arrived, none of them new."
     return dg.SensorResult(run_requests=requests, skip_reason=skipped, cursor=json.dumps(arrived, sort_keys=True))
+
+
+@dg.sensor(
+    minimum_interval_seconds=POLICY.vigilance.seconds_between_looks, default_status=dg.DefaultSensorStatus.RUNNING
+)
+def clear_killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Mark a run whose process was killed as failed, so that those that wait behind it start."""
+    ended = end_killed_runs(context.instance)
+    for run in ended:
+        context.log.warning(f"{run} was killed; it is marked failed.")
+    return dg.SkipReason(f"{len(ended)} runs were killed since the last look.")
 
 
 @dg.schedule(job=daily_watch, cron_schedule="15 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)

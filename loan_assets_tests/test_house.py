@@ -107,7 +107,8 @@ def test_every_group_is_judged_and_what_others_build_on_can_stop_a_run() -> None
 def test_sensors_and_schedules_run_from_the_first_start() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert sensors == dict.fromkeys(
-        ("keep_graph_fresh", "retrain_on_drift", "statements_arrive"), dg.DefaultSensorStatus.RUNNING
+        ("keep_graph_fresh", "retrain_on_drift", "statements_arrive", "clear_killed_runs"),
+        dg.DefaultSensorStatus.RUNNING,
     )
     (schedule,) = defs.schedules or []
     assert isinstance(schedule, dg.ScheduleDefinition)
