@@ -59,7 +59,20 @@ def fresh(followed: dg.AssetSelection | None = None) -> dg.AutomationCondition[d
     Without the latest-window limit of `eager`: a new delivery restates every month, not the last one only.
     """
     eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    return (eager.allow(followed) if followed else eager) & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    following = eager & ~failed_on_what_is_there()
+    within = following.allow(followed) if followed else following
+    return within & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
+def failed_on_what_is_there() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
+    """It was last run without success, and nothing that it follows has changed since: it would only fail again.
+
+    A model below the floors is refused once, not every twenty seconds.
+    """
+    failed = dg.AutomationCondition.execution_failed()
+    # What changed in the very tick of the failure was seen by the run that failed.
+    tried = failed.newly_true() | dg.AutomationCondition.newly_requested()
+    return failed & ~dg.AutomationCondition.any_deps_updated().since(tried)
 
 
 def fresh_after_the_model() -> dg.AutomationCondition[dg.AssetKey]:
@@ -78,7 +91,8 @@ def fresh_while_there(followed: dg.AssetSelection | None = None) -> dg.Automatio
 def fresh_with_what_is_there() -> dg.AutomationCondition[dg.AssetKey]:
     """As `fresh`, for a table over all months: it does not wait for those that have not arrived yet."""
     eager = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
-    return eager & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    following = eager & ~failed_on_what_is_there()
+    return following & dg.AutomationCondition.all_deps_blocking_checks_passed()
 
 
 def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
