@@ -1,5 +1,6 @@
 """The house itself: what the front door shows, what it does not import, and that the README draws it truly."""
 
+import configparser
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
+import loan_assets
 from loan_assets.books import LoanBook, Role
 from loan_assets.definitions import OWNERS, defs
 from loan_assets.resources.release_store import ReleaseStore
@@ -18,6 +20,21 @@ from loan_assets_tests.conftest import ROOT, Home, in_a_fresh_process
 GRAPH = defs.resolve_asset_graph()
 SOURCE = {"", ".cfg", ".env", ".lock", ".md", ".py", ".rego", ".toml", ".yaml", ".yml"}
 HEAVY = ("mlflow", "feast", "evidently", "bentoml", "sklearn", "pandera", "fairlearn", "matplotlib", "onnxruntime")
+
+
+def test_the_map_lists_every_room_in_the_order_in_which_they_may_import() -> None:
+    drawn = re.findall(r"^- `(\w+)(?:\.py|/)`: ", loan_assets.__doc__ or "", re.MULTILINE)
+    layers = configparser.ConfigParser()
+    layers.read(ROOT / "setup.cfg")
+    floors = [
+        re.findall(r"loan_assets\.(\w+)", floor)
+        for floor in reversed(layers["importlinter:contract:rooms"]["layers"].strip().splitlines())
+    ]
+    place = {room: number for number, floor in enumerate(floors) for room in floor}
+    assert sorted(drawn) == sorted(place)
+    assert [place[room] for room in drawn] == sorted(place[room] for room in drawn)
+    there = {path.stem for path in (ROOT / "loan_assets").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(drawn) == there - {"__init__", "__pycache__"}
 
 
 def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
