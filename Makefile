@@ -39,7 +39,7 @@ test: setup
 	@$(BIN)/pytest
 
 dev: setup
-	@$(BIN)/loan-assets init && $(BIN)/dagster dev
+	@$(BIN)/loan-assets dev
 
 serve: setup
 	@$(BIN)/loan-assets serve
