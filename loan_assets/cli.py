@@ -14,7 +14,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Refusal, as_typed
 from loan_assets.settings import Settings
 
 P = ParamSpec("P")
@@ -43,7 +43,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             command(*arguments, **options)
         except Refusal as refusal:
             typer.secho(f"\n{refusal.cause}", fg="red", err=True)
-            typer.echo(refusal.next_step, err=True)
+            typer.echo(as_typed(refusal.next_step), err=True)
             raise typer.Exit(1) from None
 
     return guarded

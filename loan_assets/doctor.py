@@ -20,7 +20,7 @@ from loan_assets.books import the_book
 from loan_assets.killed_runs import Standing, begun_runs
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import read_day
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Refusal, as_typed
 from loan_assets.release import Release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
@@ -81,7 +81,7 @@ def print_findings(findings: tuple[Finding, ...]) -> bool:
     for finding in findings:
         console.print(f"{MARKS[finding.state]} [bold]{finding.place:<10}[/] {escape(finding.found)}")
         if finding.next_step:
-            console.print(f"             [dim]→ {escape(finding.next_step)}[/]")
+            console.print(f"             [dim]→ {escape(as_typed(finding.next_step))}[/]")
     return all(finding.state != "broken" for finding in findings)
 
 

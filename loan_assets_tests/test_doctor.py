@@ -97,7 +97,7 @@ def test_a_champion_that_is_the_newest_version_is_put_in_force_by_the_step_that_
     done = subprocess.run(
         [*command, "-m", "loan_assets.definitions"],
         env=environment,
-        cwd=ROOT / "docs",
+        cwd=home.home,
         capture_output=True,
         check=False,
     )
