@@ -74,10 +74,8 @@ def told(variable: str, place: str) -> str:
 
 def resources(settings: Settings) -> dict[str, object]:
     """Every door, opened on the places that the settings name."""
-    tracking = {
-        "tracking_uri": told("LOAN_MLFLOW_URI", settings.mlflow_uri),
-        "artifacts": told("LOAN_MLFLOW_ARTIFACTS", settings.mlflow_artifacts),
-    }
+    tracking = told("LOAN_MLFLOW_URI", settings.mlflow_uri)
+    artifacts = told("LOAN_MLFLOW_ARTIFACTS", settings.mlflow_artifacts)
     return {
         "io_manager": AssetStore(root=str(settings.store), keep=POLICY.versions_kept),
         "source": LoanSource(location=told("LOAN_SOURCE", settings.source)),
@@ -89,8 +87,8 @@ def resources(settings: Settings) -> dict[str, object]:
         ),
         "online_tables": OnlineTables(root=str(settings.online)),
         "predictions": PredictionLogs(folder=str(settings.predictions)),
-        "experiments": Experiments(**tracking),
-        "registry": Registry(**tracking),
+        "experiments": Experiments(tracking_uri=tracking, artifacts=artifacts),
+        "registry": Registry(tracking_uri=tracking, artifacts=artifacts),
         "release_store": ReleaseStore(root=str(settings.releases)),
         "bento_store": BentoStore(home=str(settings.bentoml_home)),
     }

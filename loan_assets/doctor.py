@@ -211,7 +211,7 @@ def _mlflow(settings: Settings) -> Iterator[Finding]:
 
 
 def _registry(settings: Settings) -> Registry:
-    return Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts)
+    return Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts, only_looks=True)
 
 
 def _bento(settings: Settings) -> Iterator[Finding]:

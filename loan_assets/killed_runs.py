@@ -93,7 +93,8 @@ def _end(instance: dg.DagsterInstance, killed: BegunRun) -> bool:
         return False
     said = (
         f"The process of this run ({killed.process}) is gone without having ended it: it was killed, or the machine "
-        "was restarted. Nothing half-written remains; earlier versions are in force, and the next run may start."
+        "was restarted. Nothing half-written remains; earlier versions are in force, and the next run may start. "
+        "Re-execute this one if what it was to make is still wanted."
     )
     if run.status == dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, said)

@@ -38,10 +38,11 @@ class Candidate:
 
 
 class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The registered model `loan-default` at `tracking_uri`."""
+    """The registered model `loan-default` at `tracking_uri`; one that only looks puts nothing in place there."""
 
     tracking_uri: str
     artifacts: str
+    only_looks: bool = False
 
     def register(self, candidate: Candidate) -> tuple[RegisteredVersion, bool]:
         """Register a logged model with its gate evidence, unless the very same candidate is registered already.
@@ -52,7 +53,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         Returns:
             The version, and whether it is new.
         """
-        client = connected(self.tracking_uri, self.artifacts).MlflowClient()
+        client = self._client()
         with alone(self.tracking_uri, "registry"):
             version = self._gated_version_of(client, candidate.identity)
             is_new = version is None
@@ -106,8 +107,9 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         return tuple(sorted(int(version.version) for version in found if GATE not in version.tags))
 
     def _client(self) -> Any:
-        """For reading: it puts nothing in place and moves nothing."""
-        return reached(self.tracking_uri).MlflowClient()
+        if self.only_looks:
+            return reached(self.tracking_uri).MlflowClient()
+        return connected(self.tracking_uri, self.artifacts).MlflowClient()
 
     @staticmethod
     def _gated_version_of(client: Any, identity: str) -> int | None:
