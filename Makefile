@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` shows the product, `make test` proves it. Both set up everything they need.
+# Two commands matter: `make demo` shows the product, `make test` proves it. All set up everything they need, once.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test drill dev serve mlflow lint lock clean
+.PHONY: setup demo run test drill dev serve simulate watch mlflow doctor lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,9 @@ $(VENV)/.ready: requirements.lock setup.cfg pyproject.toml | $(BIN)/python
 demo: setup
 	@$(BIN)/loan-assets demo
 
+run: setup
+	@$(BIN)/loan-assets run
+
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 	@$(BIN)/pytest
@@ -43,13 +46,24 @@ drill: setup
 	@LOAN_DRILL=full $(BIN)/pytest -s loan_assets_tests/bento/test_drills.py
 
 dev: setup
-	@$(BIN)/loan-assets init && $(BIN)/dagster dev
+	@$(BIN)/loan-assets dev
 
 serve: setup
 	@$(BIN)/loan-assets serve
 
+# make simulate SCENARIO=quiet
+simulate: setup
+	@$(BIN)/loan-assets simulate $(SCENARIO)
+
+# make watch DAYS="2026-11-23 2026-11-24"
+watch: setup
+	@$(BIN)/loan-assets watch $(DAYS)
+
 mlflow: setup
 	@$(BIN)/loan-assets mlflow
+
+doctor: setup
+	@$(BIN)/loan-assets doctor
 
 lint: setup
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/lint-imports && $(BIN)/mypy

@@ -4,7 +4,7 @@
 # ///
 """The README's pictures, taken from a real `dagster dev` on this repository's home.
 
-Run `make demo`, `loan-assets simulate sudden-shift` with `make dev` open, stop it, then `uv run docs/screenshots.py`.
+Run `make demo`, `make simulate` with `make dev` open, stop it, then `uv run docs/screenshots.py`.
 It needs a Chromium: CHROMIUM names the program, `chromium` on the PATH by default.
 """
 

@@ -2,17 +2,29 @@
 
 The rooms, from the ground up; a room imports only from those listed above it.
 
+- `refusal.py`: how this package says no: a cause and a next step.
+- `sealed.py`: folders that are whole or not there, and tell when a byte of theirs was altered.
 - `books/`: what one loan row means, one module per loan book. Standard library only.
 - `policy.py`: every number the bank chose, each with its origin. Standard library only.
-- `refusal.py`: how this package says no: a cause and a next step.
-- `release.py`: the format of a model release, a folder of plain files with their digests.
-- `settings.py`: where things are; every environment variable, read once.
+- `prediction_record.py`: what one logged answer of the endpoint is, and how a day of them is read.
 - `credit/`: what is known about lending, as plain functions.
-- `resources/`: one door per outside system (files, Feast, MLflow, BentoML).
-- `assets/`: the graph: book, features, model, registry, serving. The file is the group.
-- `definitions.py`: the front door, where Dagster enters.
+- `release.py`: the format of a model release, a folder of plain files with their digests.
+- `online_table.py`: the format of the newest features by client number, as the endpoint reads them.
+- `standing.py`: which releases stand, the champion and a challenger, as the endpoint follows them.
+- `settings.py`: where things are; every environment variable, read once.
+- `home.py`: the folder in which all state lives, made ready before anything runs.
+- `resources/`: one door per outside system (files, Feast, MLflow, BentoML), where Dagster enters.
+- `killed_runs.py`: telling which unfinished runs live, and ending those whose process is gone.
+- `assets/`: the graph: book, features, model, registry, serving, monitoring. The file is the group.
+- `sensors.py`: what Dagster starts by itself, the arrow from drift back to the model among it.
+- `definitions.py`: the front door: the whole graph on one screen.
+- `running.py`: the whole graph, run from a terminal.
+- `summary.py`: what came of it, on one screen.
+- `doctor.py`: what is there, what is missing or damaged, and what to do about it.
+- `endpoint.py`: the champion's Bento as a running server on this machine.
+- `rehearsal.py`: days lived through at the endpoint, for real.
 - `cli.py`: the `loan-assets` command.
 
-The serving box lives beside this package in `bento/`; it carries `books`, `policy`, `release` and the light
-half of `credit`, and never Dagster, MLflow, Feast or scikit-learn.
+The serving box lives beside this package in `bento/`; it carries `books`, `policy`, `release`, the formats it shares
+with the graph and the light half of `credit`, and never Dagster, MLflow, Feast or scikit-learn.
 """

@@ -14,7 +14,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Refusal, as_typed
 from loan_assets.settings import Settings
 
 P = ParamSpec("P")
@@ -43,7 +43,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             command(*arguments, **options)
         except Refusal as refusal:
             typer.secho(f"\n{refusal.cause}", fg="red", err=True)
-            typer.echo(refusal.next_step, err=True)
+            typer.echo(as_typed(refusal.next_step), err=True)
             raise typer.Exit(1) from None
 
     return guarded
@@ -51,13 +51,26 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 
 @app.command()
 @explained
-def init() -> None:
+def init(
+    here: bool = typer.Option(False, "--here", help="Keep a LOAN_HOME of the environment for every command here."),
+) -> None:
     """Prepare LOAN_HOME, and a .env file so that a plain `dagster dev` here sees the same history."""
     from loan_assets.home import prepare, write_dotenv
 
     settings = prepare(settings_here())
-    write_dotenv(settings)
+    write_dotenv(settings.home if here else None)
     typer.echo(f"All state lives under {settings.home}")
+
+
+@app.command()
+@explained
+def dev() -> None:
+    """Open Dagster's own pages on the graph, with everything that starts by itself."""
+    from loan_assets.home import prepare, write_dotenv
+
+    prepare(settings_here())
+    write_dotenv()
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev"])
 
 
 @app.command()

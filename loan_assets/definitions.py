@@ -1,9 +1,10 @@
-"""The front door: the whole graph, its places and its job on one screen.
+"""The front door: the whole graph, its places, its jobs and what starts them on one screen.
 
 Here: what is stamped on every asset once (owner, code version, column schema), and which resource answers to which
 name. Not here: any asset's body, any vendor's import.
 """
 
+import os
 from types import ModuleType
 
 import dagster as dg
@@ -62,20 +63,32 @@ def hung_in(room: ModuleType) -> list[dg.AssetsDefinition]:
     return [asset for asset in found if isinstance(asset, dg.AssetsDefinition)]
 
 
+def told(variable: str, place: str) -> str:
+    """A place as the name of the variable that says it, where one does.
+
+    Dagster keeps and shows what resources are configured with, and a place may hold a password; the variable is read
+    when a run begins.
+    """
+    return dg.EnvVar(variable) if os.environ.get(variable) == place else place
+
+
 def resources(settings: Settings) -> dict[str, object]:
     """Every door, opened on the places that the settings name."""
-    tracking = {"tracking_uri": settings.mlflow_uri, "artifacts": settings.mlflow_artifacts}
+    tracking = told("LOAN_MLFLOW_URI", settings.mlflow_uri)
+    artifacts = told("LOAN_MLFLOW_ARTIFACTS", settings.mlflow_artifacts)
     return {
         "io_manager": AssetStore(root=str(settings.store), keep=POLICY.versions_kept),
-        "source": LoanSource(location=settings.source),
-        "landing": Landing(place=settings.landing),
+        "source": LoanSource(location=told("LOAN_SOURCE", settings.source)),
+        "landing": Landing(place=told("LOAN_LANDING", settings.landing)),
         "feature_store": FeatureStoreDoor(
-            folder=str(settings.feast), registry=settings.feast_registry, online=settings.feast_online
+            folder=str(settings.feast),
+            registry=told("LOAN_FEAST_REGISTRY", settings.feast_registry),
+            online=told("LOAN_FEAST_ONLINE", settings.feast_online),
         ),
         "online_tables": OnlineTables(root=str(settings.online)),
         "predictions": PredictionLogs(folder=str(settings.predictions)),
-        "experiments": Experiments(**tracking),
-        "registry": Registry(**tracking),
+        "experiments": Experiments(tracking_uri=tracking, artifacts=artifacts),
+        "registry": Registry(tracking_uri=tracking, artifacts=artifacts),
         "release_store": ReleaseStore(root=str(settings.releases)),
         "bento_store": BentoStore(home=str(settings.bentoml_home)),
     }
@@ -92,7 +105,12 @@ defs = dg.Definitions(
     assets=sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)])),
     asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
     jobs=[whole_graph, sensors.retrain, sensors.daily_watch, sensors.month_of_statements],
-    sensors=[sensors.keep_graph_fresh, sensors.retrain_on_drift, sensors.statements_arrive],
+    sensors=[
+        sensors.keep_graph_fresh,
+        sensors.retrain_on_drift,
+        sensors.statements_arrive,
+        sensors.clear_killed_runs,
+    ],
     schedules=[sensors.nightly_watch],
     executor=dg.in_process_executor,
     resources=resources(Settings.from_environment()),

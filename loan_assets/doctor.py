@@ -12,18 +12,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
 from loan_assets.books import the_book
+from loan_assets.killed_runs import Standing, begun_runs
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import read_day
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Refusal, as_typed
+from loan_assets.release import Release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
+from loan_assets.resources.experiments import MODEL_DIGEST
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
-from loan_assets.resources.registry import CHAMPION, Registry
+from loan_assets.resources.registry import CHALLENGER, CHAMPION, RegisteredVersion, Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.sealed import CURRENT
@@ -48,6 +52,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
     examinations: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("Python", _python),
         ("Home", _home),
+        ("Runs", _runs),
         ("Loan book", _source),
         ("Assets", _assets),
         ("Feast", _feast),
@@ -76,7 +81,7 @@ def print_findings(findings: tuple[Finding, ...]) -> bool:
     for finding in findings:
         console.print(f"{MARKS[finding.state]} [bold]{finding.place:<10}[/] {escape(finding.found)}")
         if finding.next_step:
-            console.print(f"             [dim]→ {escape(finding.next_step)}[/]")
+            console.print(f"             [dim]→ {escape(as_typed(finding.next_step))}[/]")
     return all(finding.state != "broken" for finding in findings)
 
 
@@ -111,6 +116,30 @@ def _home(settings: Settings) -> Iterator[Finding]:
     if elsewhere and Path(elsewhere).resolve() != settings.dagster_home:
         step = "Unset DAGSTER_HOME, or run `loan-assets init` so that both name the same history."
         yield Finding(place="Home", state="broken", found=f"DAGSTER_HOME is {elsewhere}", next_step=step)
+
+
+def _runs(settings: Settings) -> Iterator[Finding]:
+    if not (settings.dagster_home / "dagster.yaml").exists():
+        yield Finding(place="Runs", state="missing", found="no history yet", next_step="Run `loan-assets run`.")
+        return
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        begun = begun_runs(instance)
+        queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    for run in begun:
+        if run.standing is Standing.KILLED:
+            step = "Start `make dev`, or run `loan-assets run`: either marks it failed, and those behind it go on."
+            yield Finding(place="Runs", state="broken", found=f"{run} was killed", next_step=step)
+        elif run.standing is Standing.ELSEWHERE:
+            step = "If that machine is gone, end the run in the Dagster UI: those queued behind it wait for it."
+            yield Finding(place="Runs", state="missing", found=f"{run} cannot be seen from here", next_step=step)
+    live = [run for run in begun if run.standing is Standing.LIVE]
+    named = f": {', '.join(map(str, live))}" if live else ""
+    yield Finding(
+        place="Runs",
+        state="well",
+        found=f"{len(live)} executed now, {queued} queued{named}",
+        next_step="Queued runs start one after the other while `make dev` is open." if queued else "",
+    )
 
 
 def _source(settings: Settings) -> Iterator[Finding]:
@@ -182,7 +211,7 @@ def _mlflow(settings: Settings) -> Iterator[Finding]:
 
 
 def _registry(settings: Settings) -> Registry:
-    return Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts)
+    return Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts, only_looks=True)
 
 
 def _bento(settings: Settings) -> Iterator[Finding]:
@@ -225,15 +254,44 @@ def _release(settings: Settings) -> Iterator[Finding]:
         yield Finding(place="Release", state="missing", found="none in force", next_step="Run `loan-assets run`.")
         return
     release = ReleaseStore(root=str(settings.releases)).champion_release()
-    champion = _registry(settings).aliases().get(CHAMPION)
-    if champion is not None and champion != release.facts.version:
-        step = f"Materialize model_release of version {champion}, or move the alias back in `make mlflow`."
-        found = f"version {release.facts.version} is in force, but the registry's champion is version {champion}"
+    registry = _registry(settings)
+    aliases, version = registry.aliases(), release.facts.version
+    champion = aliases.get(CHAMPION)
+    if champion is None:
+        yield Finding(
+            place="Release", state="well", found=f"version {version} in force, {release.digest[:12]}, verified"
+        )
+    elif champion != version:
+        found = f"version {version} is in force, but the registry's champion is version {champion}"
+        yield Finding(place="Release", state="broken", found=found, next_step=_towards(settings, champion, version))
+    elif registry.tags(version).get(MODEL_DIGEST) != release.facts.model_digest:
+        step = "Run `loan-assets run` on the delivery that version was trained on, or restore releases/ from a backup."
+        found = f"the release of version {version} holds another model than the registry's version {version}"
         yield Finding(place="Release", state="broken", found=found, next_step=step)
-        return
-    found = f"version {release.facts.version} in force, {release.digest[:12]}, verified"
-    if release.facts.book_digest != the_book().digest:
-        step = "The features changed since it was trained: run `loan-assets run`."
-        yield Finding(place="Release", state="missing", found=found, next_step=step)
     else:
-        yield Finding(place="Release", state="well", found=found)
+        yield _standing_to_the_book(release, registry, aliases.get(CHALLENGER))
+
+
+def _towards(settings: Settings, champion: int, in_force: int) -> str:
+    """How the registry and the release in force come to agree: only the newest version can be released."""
+    back = f"move the alias back to version {in_force} in `make mlflow`"
+    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    newest: RegisteredVersion = store.read("model_version", RegisteredVersion)
+    if newest.version != champion:
+        return f"{back[0].upper()}{back[1:]}: version {champion} is not the newest, and only that can be released."
+    return f"Materialize model_release, loan_bento and batch_scores in the Dagster UI (`make dev`), or {back}."
+
+
+def _standing_to_the_book(release: Release, registry: Registry, challenger: int | None) -> Finding:
+    """The release in force, and whether it was trained on the columns and features of today."""
+    found = f"version {release.facts.version} in force, {release.digest[:12]}, verified"
+    today = the_book().digest
+    if release.facts.book_digest == today:
+        return Finding(place="Release", state="well", found=found)
+    if challenger is not None and registry.tags(challenger).get("book_digest") == today:
+        found += f"; the features changed since it was trained, and version {challenger} waits as the challenger"
+        step = f"Compare the two in `make mlflow`; to put version {challenger} in force, move the alias champion to it "
+        step += "there, then materialize model_release, loan_bento and batch_scores in the Dagster UI (`make dev`)."
+    else:
+        step = "The features changed since it was trained: run `loan-assets run`."
+    return Finding(place="Release", state="missing", found=found, next_step=step)

@@ -7,6 +7,7 @@ places are called (`settings`).
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from loan_assets.refusal import Refusal
@@ -21,6 +22,7 @@ concurrency:
   runs:
     max_concurrent_runs: 1
 """
+OWN_HOME = re.compile(r"\$\{LOAN_HOME:-(.*)\}")
 
 
 def prepare(settings: Settings) -> Settings:
@@ -44,14 +46,21 @@ def prepare(settings: Settings) -> Settings:
     return settings
 
 
-def write_dotenv(settings: Settings, folder: Path | None = None) -> Path:
+def write_dotenv(home: Path | None = None, folder: Path | None = None) -> Path:
     """Write the `.env` that Dagster's commands read in the folder they are started from.
 
-    A `.env` that somebody else wrote is left alone but for the two lines that are ours.
+    What it says wins over the environment in `dagster dev`, so it names the LOAN_HOME of the environment first, and a
+    home of its own for commands that are given none. Lines that are not ours are left alone.
+
+    Args:
+        home: the home of commands that are given none; by default the one named before, else `.loan_assets` there.
+        folder: where the `.env` is, the working directory by default.
     """
     path = (folder or Path.cwd()) / ".env"
-    ours = {"LOAN_HOME": str(settings.home), "DAGSTER_HOME": str(settings.dagster_home)}
-    kept = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in kept if line.split("=", 1)[0].strip() not in ours]
+    lines = path.read_text().splitlines() if path.exists() else []
+    said = {line.partition("=")[0].strip(): line.partition("=")[2].strip() for line in lines}
+    own = home or Path(OWN_HOME.sub(r"\1", said.get("LOAN_HOME", "")) or path.with_name(".loan_assets"))
+    ours = {"LOAN_HOME": f"${{LOAN_HOME:-{own.absolute()}}}", "DAGSTER_HOME": "${LOAN_HOME}/dagster"}
+    kept = [line for line in lines if line.partition("=")[0].strip() not in ours]
     path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in ours.items())]) + "\n")
     return path

@@ -18,6 +18,7 @@ from loan_assets.credit.drift import DriftReport
 from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.credit.training import HOLDOUT
 from loan_assets.endpoint import served
+from loan_assets.killed_runs import this_process
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
@@ -98,7 +99,9 @@ def watch_day(instance: dg.DagsterInstance, store: AssetStore, day: str) -> Drif
     from loan_assets.definitions import defs
 
     job = defs.resolve_job_def("daily_watch")
-    outcome = job.execute_in_process(instance=instance, partition_key=day, run_config=QUIET, raise_on_error=False)
+    outcome = job.execute_in_process(
+        instance=instance, partition_key=day, run_config=QUIET, tags=this_process(), raise_on_error=False
+    )
     if not outcome.success:
         raise why_it_failed(outcome.all_events)
     report: DriftReport = store.read(f"drift_report/{day}", DriftReport)

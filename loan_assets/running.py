@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
+from loan_assets.killed_runs import Standing, begun_runs, end_killed_runs, this_process
 from loan_assets.refusal import Refusal
 from loan_assets.resources.catalog import FIRST, LAST, months_of_statements
 from loan_assets.resources.landing import Landing
@@ -62,7 +63,11 @@ def run_whole_graph(settings: Settings) -> float:
         narrator.start()
         try:
             outcome = job.execute_in_process(
-                run_config=QUIET, instance=instance, run_id=run_id, tags=whole_month_range, raise_on_error=False
+                run_config=QUIET,
+                instance=instance,
+                run_id=run_id,
+                tags={**whole_month_range, **this_process()},
+                raise_on_error=False,
             )
         finally:
             narrator.finish()
@@ -94,19 +99,33 @@ def months_there(settings: Settings) -> tuple[str, ...]:
 
 @contextmanager
 def only_run_in(home: Path) -> Iterator[None]:
-    """Hold the home for one run started from a terminal; runs started by Dagster queue among themselves.
+    """Hold the home for one run started from a terminal; a run that was killed there is ended first.
 
     Raises:
-        Refusal: at once, naming the process, when another run holds it.
+        Refusal: at once, naming the process or the run, when another holds it or Dagster executes one.
     """
     holder = home / ".run.holder"
     try:
         with FileLock(home / ".run.lock", blocking=False):
             holder.write_text(f"process {os.getpid()}")
+            _make_way(home)
             yield
     except Timeout:
         who = holder.read_text() if holder.exists() else "another process"
         raise Refusal(f"{home} is in use: {who} is running the graph.", "Wait for it or stop it; run again.") from None
+
+
+def _make_way(home: Path) -> None:
+    """End what was killed, and refuse while anything else is executed."""
+    history = Settings.from_environment({"LOAN_HOME": str(home)}).dagster_home
+    with dg.DagsterInstance.from_config(str(history)) as instance:
+        for killed in end_killed_runs(instance):
+            Console(highlight=False).print(f"{escape(str(killed)).capitalize()} had been killed; it is marked failed.")
+        live = [run for run in begun_runs(instance) if run.standing is Standing.LIVE]
+    if live:
+        raise Refusal(
+            f"{home} is in use: {live[0]} is executed.", "Wait for it, or end it in the Dagster UI; run again."
+        )
 
 
 class Narrator(threading.Thread):

@@ -16,6 +16,7 @@ import dagster as dg
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.credit.vigilance import Check, Watch, asks_for_retraining, open_episode
+from loan_assets.killed_runs import end_killed_runs
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
@@ -59,7 +60,20 @@ def fresh(followed: dg.AssetSelection | None = None) -> dg.AutomationCondition[d
     Without the latest-window limit of `eager`: a new delivery restates every month, not the last one only.
     """
     eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    return (eager.allow(followed) if followed else eager) & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    following = eager & ~failed_on_what_is_there()
+    within = following.allow(followed) if followed else following
+    return within & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
+def failed_on_what_is_there() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
+    """It was last run without success, and nothing that it follows has changed since: it would only fail again.
+
+    A model below the floors is refused once, not every twenty seconds.
+    """
+    failed = dg.AutomationCondition.execution_failed()
+    # What changed in the very tick of the failure was seen by the run that failed.
+    tried = failed.newly_true() | dg.AutomationCondition.newly_requested()
+    return failed & ~dg.AutomationCondition.any_deps_updated().since(tried)
 
 
 def fresh_after_the_model() -> dg.AutomationCondition[dg.AssetKey]:
@@ -78,7 +92,8 @@ def fresh_while_there(followed: dg.AssetSelection | None = None) -> dg.Automatio
 def fresh_with_what_is_there() -> dg.AutomationCondition[dg.AssetKey]:
     """As `fresh`, for a table over all months: it does not wait for those that have not arrived yet."""
     eager = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
-    return eager & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    following = eager & ~failed_on_what_is_there()
+    return following & dg.AutomationCondition.all_deps_blocking_checks_passed()
 
 
 def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
@@ -189,6 +204,17 @@ def statements_arrive(context: dg.SensorEvaluationContext, landing: Landing) -> 
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said, cursor=after.to_json())
 
 
+@dg.sensor(
+    minimum_interval_seconds=POLICY.vigilance.seconds_between_looks, default_status=dg.DefaultSensorStatus.RUNNING
+)
+def clear_killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Mark a run whose process was killed as failed, so that those that wait behind it start."""
+    ended = end_killed_runs(context.instance)
+    for run in ended:
+        context.log.warning(f"{run} was killed; it is marked failed.")
+    return dg.SkipReason(f"{len(ended)} runs were killed since the last look.")
+
+
 @dg.schedule(job=daily_watch, cron_schedule="15 0 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
 def nightly_watch(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """A quarter past midnight UTC: the log and the drift report of the day that ended."""
@@ -204,7 +230,7 @@ def _look(instance: dg.DagsterInstance, watch: Watch) -> Watch:
         found = instance.fetch_materializations(unseen, limit=AT_ONCE, ascending=True).records
         if not found:
             return watch
-        watch = watch.after([_check(record) for record in found], seen=found[-1].storage_id)
+        watch = watch.after([_check(record) for record in found], found[-1].storage_id, POLICY.vigilance)
 
 
 def _check(record: dg.EventLogRecord) -> Check:

@@ -14,6 +14,7 @@ from rich.table import Table
 from loan_assets.credit.drift import DriftReport
 from loan_assets.credit.scorecards import Scorecard
 from loan_assets.policy import POLICY
+from loan_assets.refusal import PROGRAM, program
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BuiltBento
 from loan_assets.resources.registry import RegisteredVersion
@@ -46,8 +47,9 @@ def print_summary(settings: Settings, seconds: float | None = None) -> None:
     console.print(_figures(card))
     console.print(_standing(card, version, bento, champion, _newest_drift(store), seconds))
     console.print("\n[bold]Next[/]")
-    for command, what in NEXT:
-        console.print(f"  {command:<34} [dim]{what}[/]")
+    typed = {command.replace(PROGRAM, program()): what for command, what in NEXT}
+    for command, what in typed.items():
+        console.print(f"  {command:<{max(map(len, typed))}}  [dim]{what}[/]")
 
 
 def print_vigilance(reports: Sequence[DriftReport]) -> None:

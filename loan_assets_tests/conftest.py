@@ -37,10 +37,11 @@ class Home:
 
 
 def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the `loan-assets` command as a person would, against a home."""
-    places = ("LOAN_", "DAGSTER_", "MLFLOW_", "BENTOML_", "PYTHONDONTWRITEBYTECODE")
+    """Run the `loan-assets` command as a person would, in an activated environment, against a home."""
+    places = ("LOAN_", "DAGSTER_", "MLFLOW_", "BENTOML_", "PYTHONDONTWRITEBYTECODE", "MAKE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(places)}
-    environment = {**inherited, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
+    activated = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**inherited, "PATH": activated, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
     command = [sys.executable, "-m", "loan_assets.cli", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, cwd=home)
 

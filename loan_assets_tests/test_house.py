@@ -1,5 +1,6 @@
 """The house itself: what the front door shows, what it does not import, and that the README draws it truly."""
 
+import configparser
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
+import loan_assets
 from loan_assets.books import LoanBook, Role
 from loan_assets.definitions import OWNERS, defs
 from loan_assets.sensors import nightly_watch
@@ -19,9 +21,53 @@ SOURCE = {"", ".cfg", ".env", ".lock", ".md", ".py", ".rego", ".toml", ".yaml", 
 HEAVY = ("mlflow", "feast", "evidently", "bentoml", "sklearn", "pandera", "fairlearn", "matplotlib", "onnxruntime")
 
 
+def test_the_map_lists_every_room_in_the_order_in_which_they_may_import() -> None:
+    drawn = re.findall(r"^- `(\w+)(?:\.py|/)`: ", loan_assets.__doc__ or "", re.MULTILINE)
+    layers = configparser.ConfigParser()
+    layers.read(ROOT / "setup.cfg")
+    floors = [
+        re.findall(r"loan_assets\.(\w+)", floor)
+        for floor in reversed(layers["importlinter:contract:rooms"]["layers"].strip().splitlines())
+    ]
+    place = {room: number for number, floor in enumerate(floors) for room in floor}
+    assert sorted(drawn) == sorted(place)
+    assert [place[room] for room in drawn] == sorted(place[room] for room in drawn)
+    there = {path.stem for path in (ROOT / "loan_assets").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(drawn) == there - {"__init__", "__pycache__"}
+
+
 def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
     code = f"import sys, loan_assets.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
     assert in_a_fresh_process(code).stdout.strip() == "[]"
+
+
+def test_no_secret_of_a_place_reaches_what_dagster_keeps_and_shows_of_the_graph() -> None:
+    code = """
+import os
+SECRETS = {
+    "LOAN_SOURCE": "https://user:hush@host/book.csv?signature=hush",
+    "LOAN_LANDING": "s3://key:hush@bucket/in",
+    "LOAN_MLFLOW_URI": "postgresql://user:hush@host/mlflow",
+    "LOAN_MLFLOW_ARTIFACTS": "s3://key:hush@bucket/artifacts",
+    "LOAN_FEAST_REGISTRY": "postgresql://user:hush@host/feast",
+    "LOAN_FEAST_ONLINE": "redis://:hush@host",
+}
+os.environ.update(SECRETS)
+import dagster as dg
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
+from loan_assets.definitions import defs, resources
+from loan_assets.settings import Settings
+
+kept = serialize_value(RepositorySnap.from_def(defs.get_repository_def()))
+print(kept.count("hush"), all(name in kept for name in SECRETS))
+with dg.build_resources(resources(Settings.from_environment())) as opened:
+    store, tracking = opened.feature_store, opened.experiments
+    read = (opened.source.location, opened.landing.place, tracking.tracking_uri, tracking.artifacts)
+    print((*read, store.registry, store.online) == tuple(SECRETS.values()))
+"""
+    done = in_a_fresh_process(code)
+    assert done.stdout.splitlines() == ["0 True", "True"], done.stderr
 
 
 def test_the_serving_box_scores_without_dagster_mlflow_or_pickle(
@@ -91,7 +137,8 @@ def test_every_group_is_judged_and_what_others_build_on_can_stop_a_run() -> None
 def test_sensors_and_schedules_run_from_the_first_start() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert sensors == dict.fromkeys(
-        ("keep_graph_fresh", "retrain_on_drift", "statements_arrive"), dg.DefaultSensorStatus.RUNNING
+        ("keep_graph_fresh", "retrain_on_drift", "statements_arrive", "clear_killed_runs"),
+        dg.DefaultSensorStatus.RUNNING,
     )
     (schedule,) = defs.schedules or []
     assert isinstance(schedule, dg.ScheduleDefinition)

@@ -1,7 +1,8 @@
-"""The arrow that points back, live: a real `dagster dev`, real logs and reports, and exactly one retraining."""
+"""A real `dagster dev`: from real logs and reports exactly one retraining, and a queue that a kill does not stop."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,8 +14,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 
 from bento.application import Places
@@ -43,8 +46,8 @@ def home(ran: Home, tmp_path: Path) -> Settings:
 
 
 @contextmanager
-def dagster_dev(settings: Settings, folder: Path) -> Iterator[None]:
-    """`dagster dev` on a free port, its daemons running, stopped with everything it started."""
+def dagster_dev(settings: Settings, folder: Path) -> Iterator[psutil.Popen]:
+    """`dagster dev` on a free port (its last argument), its daemons running, stopped with everything it started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,17 +59,50 @@ def dagster_dev(settings: Settings, folder: Path) -> Iterator[None]:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [str(Path(sys.executable).parent / "dagster"), "dev", "-h", "127.0.0.1", "-p", str(port)]
     with (folder / "dev.log").open("a") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        server = psutil.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             eventually(lambda: answers(port), 120, "dagster dev did not start")
-            yield
+            yield server
         finally:
-            os.killpg(server.pid, signal.SIGINT)
-            try:
-                server.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+            stop(server)
+
+
+def stop(server: psutil.Popen) -> None:
+    if server.poll() is not None:
+        return
+    os.killpg(server.pid, signal.SIGINT)
+    try:
+        server.wait(timeout=30)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def kill(server: psutil.Popen) -> None:
+    """End `dagster dev` and everything it started as a power cut would."""
+    for process in (*server.children(recursive=True), server):
+        process.kill()
+    server.wait()
+
+
+LAUNCH = """mutation($execution: ExecutionParams!) {
+  launchRun(executionParams: $execution) { __typename ... on LaunchRunSuccess { run { runId } } }
+}"""
+
+
+def launch(server: psutil.Popen, job: str, **tags: str) -> str:
+    """Ask for a run as a person does in the Dagster UI; returns its id."""
+    port = server.cmdline()[-1]
+    where = {"repositoryLocationName": "loan_assets.definitions:defs", "repositoryName": "__repository__"}
+    execution = {
+        "selector": {**where, "jobName": job},
+        "executionMetadata": {"tags": [{"key": f"dagster/{name}", "value": value} for name, value in tags.items()]},
+    }
+    asked = json.dumps({"query": LAUNCH, "variables": {"execution": execution}}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", asked, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        said: dict[str, Any] = json.load(reply)
+    return str(said["data"]["launchRun"]["run"]["runId"])
 
 
 def answers(port: int) -> bool:
@@ -152,3 +188,25 @@ def test_six_days_ask_for_one_retraining_that_survives_a_restart_and_a_repeated_
 def looking(instance: dg.DagsterInstance) -> bool:
     found = [state for state in instance.all_instigator_state() if state.instigator_name == "retrain_on_drift"]
     return bool(found) and looks(instance) > 0
+
+
+def test_a_killed_run_is_failed_within_a_minute_and_the_queue_moves_on(home: Settings, tmp_path: Path) -> None:
+    def status(run_id: str) -> dg.DagsterRunStatus:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.status
+
+    with dg.DagsterInstance.from_config(str(home.dagster_home)) as instance:
+        with dagster_dev(home, tmp_path) as server:
+            killed = launch(server, "retrain")
+            eventually(lambda: status(killed) == dg.DagsterRunStatus.STARTED, 120, "the run did not start")
+            refused = loan_assets("watch", home=home.home)
+            assert refused.returncode == 1
+            assert f"run {killed[:8]} (retrain" in refused.stderr
+            queued = launch(server, "daily_watch", partition=days_up_to_today(1)[0])
+            kill(server)
+        assert status(killed) == dg.DagsterRunStatus.STARTED
+        assert status(queued) == dg.DagsterRunStatus.QUEUED
+        with dagster_dev(home, tmp_path):
+            eventually(lambda: status(killed) == dg.DagsterRunStatus.FAILURE, 60, "the killed run was not failed")
+            eventually(lambda: status(queued) == dg.DagsterRunStatus.SUCCESS, 120, "the queue did not move on")

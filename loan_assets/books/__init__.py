@@ -216,13 +216,24 @@ _FORMULAS = "loan_assets.books.formulas"
 
 @cache
 def _code_of(module: str) -> str:
-    """The functions of a module as a syntax tree: the same for the same behaviour, whatever the words around it."""
+    """What a module's formulas compute, as a syntax tree: the same for the same behaviour, whatever its words.
+
+    Every statement counts, constants and conditions included, but imports, docstrings and the features' own table,
+    whose facts are counted one by one and whose sentences are words.
+    """
     tree = ast.parse(inspect.getsource(importlib.import_module(module)))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    for function in functions:
-        if ast.get_docstring(function) is not None:
-            function.body = function.body[1:]
-    return "\n".join(ast.dump(function) for function in functions)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return "\n".join(ast.dump(statement) for statement in tree.body if not _is_told_elsewhere(statement))
+
+
+def _is_told_elsewhere(statement: ast.stmt) -> bool:
+    """Whether a statement imports something, or is a table of nothing but features."""
+    if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Tuple | ast.List):
+        entries = {ast.unparse(entry.func) if isinstance(entry, ast.Call) else "" for entry in statement.value.elts}
+        return entries == {Feature.__name__}
+    return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def compute_features(book: LoanBook, received: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,24 +31,38 @@ class Check:
 class Watch:
     """What is remembered between two looks.
 
-    `seen` is the newest event that was read, `checks` the last verdict of each day, `answered` the last day of the
-    episode that was answered and the version it was about.
+    `seen` is the newest event that was read, `checks` the last verdict of each day. An episode that was answered is
+    kept by the version it was about and its last day then, however long it goes on; `is_over` says that a calm check
+    against that version has ended it.
     """
 
     seen: int
     checks: tuple[Check, ...] = ()
     answered_day: str = ""
     answered_version: int = 0
+    is_over: bool = False
 
-    def after(self, checks: Iterable[Check], seen: int) -> Watch:
+    def after(self, checks: Iterable[Check], seen: int, vigilance: Vigilance) -> Watch:
         """The watch after more checks, in the order made: the last one of a day counts."""
         by_day = {check.day: check for check in (*self.checks, *checks)}
-        kept = sorted(by_day.values(), key=lambda check: check.day)[-REMEMBERED_DAYS:]
-        return replace(self, seen=max(seen, self.seen), checks=tuple(kept))
+        known = sorted(by_day.values(), key=lambda check: check.day)
+        is_over = self.is_over or any(self._is_ended_by(check, vigilance) for check in known)
+        return replace(self, seen=max(seen, self.seen), checks=tuple(known[-REMEMBERED_DAYS:]), is_over=is_over)
 
     def answered(self, episode: Episode) -> Watch:
         """The watch after a retraining was asked for."""
-        return replace(self, answered_day=episode.days[-1], answered_version=episode.model_version)
+        return replace(self, answered_day=episode.days[-1], answered_version=episode.model_version, is_over=False)
+
+    def has_answered(self, episode: Episode) -> bool:
+        """Whether the episode goes on from the one that was answered."""
+        if episode.model_version != self.answered_version:
+            return False
+        return not self.is_over or episode.days[0] <= self.answered_day
+
+    def _is_ended_by(self, check: Check, vigilance: Vigilance) -> bool:
+        if check.model_version != self.answered_version or check.score is None:
+            return False
+        return check.day >= self.answered_day and not check.score > vigilance.retrain_above
 
     def to_json(self) -> str:
         """The watch as a sensor's cursor."""
@@ -56,7 +70,7 @@ class Watch:
 
     @classmethod
     def from_json(cls, text: str) -> Watch:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote, now or before `is_over` was kept: the checks in it still say whether it is."""
         facts = json.loads(text)
         return cls(**{**facts, "checks": tuple(Check(**check) for check in facts["checks"])})
 
@@ -83,7 +97,4 @@ def open_episode(watch: Watch, model_version: int, vigilance: Vigilance) -> Epis
 
 def asks_for_retraining(watch: Watch, episode: Episode, vigilance: Vigilance) -> bool:
     """Whether the episode is long enough and was not answered before."""
-    if len(episode.days) < vigilance.consecutive:
-        return False
-    is_answered = watch.answered_version == episode.model_version and episode.days[0] <= watch.answered_day
-    return not is_answered
+    return len(episode.days) >= vigilance.consecutive and not watch.has_answered(episode)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.request import url2pathname
 
 import dagster as dg
 from filelock import FileLock
@@ -41,6 +42,9 @@ PLACES = {
     "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
 }
+MODELS = "select artifact_location from logged_models where status = 2 and lifecycle_stage = 'active'"  # 2: ready
+MOVE = """update {table} set {column} = :now || substr({column}, length(:before) + 1)
+    where {column} = :before or substr({column}, 1, length(:before) + 1) = :before || '/'"""
 # The only types besides scikit-learn's own that a saved boosting model may contain.
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 
@@ -136,7 +140,25 @@ class Experiments(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def connected(tracking_uri: str, artifacts: str) -> Any:
-    """MLflow, imported, migrated once, pointed at the tracking URI, with the experiment in place.
+    """MLflow, reached, with the experiment in place and the artifacts of a moved home followed.
+
+    Raises:
+        Refusal: when the tracking server or database cannot be reached.
+    """
+    mlflow = reached(tracking_uri)
+    location = artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
+    with answering(tracking_uri), alone(tracking_uri, "schema"):
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            client.create_experiment(EXPERIMENT, artifact_location=location)
+        elif experiment.artifact_location != location:
+            _follow(tracking_uri, experiment.artifact_location, location)
+    return mlflow
+
+
+def reached(tracking_uri: str) -> Any:
+    """MLflow, imported, its schema migrated once, pointed at the tracking URI; what it holds is left as it is.
 
     Raises:
         Refusal: when the tracking server or database cannot be reached.
@@ -144,28 +166,29 @@ def connected(tracking_uri: str, artifacts: str) -> Any:
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     import mlflow
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
     # Where no git is installed it would say so at length, three times a run.
     logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
+    with answering(tracking_uri), alone(tracking_uri, "schema"):
+        mlflow.MlflowClient().get_experiment_by_name(EXPERIMENT)
+    return mlflow
+
+
+@contextmanager
+def answering(tracking_uri: str) -> Iterator[None]:
+    """Say of a server or database that does not answer which one it is, and what to do."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        location = artifacts if "://" in artifacts else Path(artifacts).absolute().as_uri()
-        with alone(tracking_uri, "schema"):
-            client = mlflow.MlflowClient()
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                client.create_experiment(EXPERIMENT, artifact_location=location)
-            elif experiment.artifact_location != location and Path(artifacts).is_dir():
-                _relocate(tracking_uri, experiment.artifact_location, location)
+        yield
     except (MlflowException, SQLAlchemyError) as unreachable:
         raise Refusal(
             f"MLflow at {without_secrets(tracking_uri)} does not answer ({type(unreachable).__name__}).",
             "Start it or mend LOAN_MLFLOW_URI, then run again; the champion goes on serving.",
         ) from None
-    return mlflow
 
 
 def run_of(mlflow: Any, model_digest: str) -> str:
@@ -194,20 +217,34 @@ def _new_run(mlflow: Any, context: Any) -> str:
     return str(client.create_run(experiment.experiment_id, run_name=context.dagster_run.job_name).info.run_id)
 
 
-def _relocate(tracking_uri: str, before: str, now: str) -> None:
+def _follow(tracking_uri: str, before: str, now: str) -> None:
     """Follow a home that was moved or copied: MLflow writes absolute artifact places into its own tables.
 
-    Only for a SQLite backend whose artifacts are where the settings say they are.
+    Only for a SQLite backend, only from a folder that is gone or is another home's, and only to one that holds the
+    models: otherwise MLflow would forget where they are.
     """
-    if not tracking_uri.startswith("sqlite:///"):
+    is_local = tracking_uri.startswith("sqlite:///") and before.startswith("file://") and now.startswith("file://")
+    if not is_local or not _is_abandoned(_folder(before), Path(tracking_uri.removeprefix("sqlite:///"))):
         return
     import sqlalchemy
 
-    with sqlalchemy.create_engine(tracking_uri).begin() as database:
+    with sqlalchemy.create_engine(tracking_uri).begin() as tables:
+        models = tables.execute(sqlalchemy.text(MODELS)).scalars()
+        if not all(_folder(model.replace(before, now, 1)).is_dir() for model in models):
+            return
         for table, columns in PLACES.items():
             for column in columns:
-                moved = f"update {table} set {column} = replace({column}, :before, :now)"
-                database.execute(sqlalchemy.text(moved), {"before": before, "now": now})
+                tables.execute(sqlalchemy.text(MOVE.format(table=table, column=column)), {"before": before, "now": now})
+
+
+def _folder(uri: str) -> Path:
+    return Path(url2pathname(uri.removeprefix("file://")))
+
+
+def _is_abandoned(folder: Path, database: Path) -> bool:
+    """Whether artifacts are gone from a folder, or are those of another home's database, of which ours is a copy."""
+    neighbour = folder.parent / database.name
+    return not folder.exists() or (neighbour.exists() and not neighbour.samefile(database))
 
 
 @contextmanager

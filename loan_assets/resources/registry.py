@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, run_of
+from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, reached, run_of
 
 MODEL = "loan-default"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -38,10 +38,11 @@ class Candidate:
 
 
 class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The registered model `loan-default` at `tracking_uri`."""
+    """The registered model `loan-default` at `tracking_uri`; one that only looks puts nothing in place there."""
 
     tracking_uri: str
     artifacts: str
+    only_looks: bool = False
 
     def register(self, candidate: Candidate) -> tuple[RegisteredVersion, bool]:
         """Register a logged model with its gate evidence, unless the very same candidate is registered already.
@@ -69,7 +70,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _create(self, client: Any, candidate: Candidate) -> int:
         _ensure_model(client)
-        run_id = run_of(connected(self.tracking_uri, self.artifacts), candidate.model_digest)
+        run_id = run_of(reached(self.tracking_uri), candidate.model_digest)
         # MLflow 3 keeps a logged model beside its run, not in the run's own artifacts.
         model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
         created = client.create_model_version(
@@ -106,6 +107,8 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         return tuple(sorted(int(version.version) for version in found if GATE not in version.tags))
 
     def _client(self) -> Any:
+        if self.only_looks:
+            return reached(self.tracking_uri).MlflowClient()
         return connected(self.tracking_uri, self.artifacts).MlflowClient()
 
     @staticmethod

@@ -1,10 +1,13 @@
+import importlib
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from loan_assets.books import LoanBook, Role, book_named, compute_features, tables
+from loan_assets.books import Feature, LoanBook, Role, book_named, compute_features, tables
 from loan_assets.refusal import Refusal
 from loan_assets.resources.catalog import column_schema
 
@@ -44,8 +47,6 @@ def test_one_row_of_floats_and_a_column_of_numbers_give_the_same_bits(book: Loan
 
 
 def test_the_digest_ignores_comments_and_notices_rules(book: LoanBook) -> None:
-    from dataclasses import replace
-
     assert len(book.digest) == 12
     assert replace(book, title="another title").digest == book.digest
     assert replace(book, features=book.features[1:]).digest != book.digest
@@ -54,6 +55,53 @@ def test_the_digest_ignores_comments_and_notices_rules(book: LoanBook) -> None:
     first, second, *rest = book.received
     assert replace(book, received=(replace(first, source="another"), second, *rest)).digest != book.digest
     assert replace(book, last_month=book.as_of).digest != book.digest
+
+
+FORMULAS = '''"""Formulas in thousands."""
+
+from loan_assets.books import Feature
+
+SCALE = 1000
+LEVELS = (1, 2)
+
+
+def limit_in_thousands(credit_limit):
+    """The credit limit in thousands."""
+    return credit_limit / SCALE
+
+
+FEATURES: tuple[Feature, ...] = (Feature(function=limit_in_thousands, reason="Your limit is low.", unit="NT$"),)
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_the_same"),
+    [
+        ("SCALE = 1000", "SCALE = 10", False),
+        ("LEVELS = (1, 2)", "LEVELS = (1, 3)", False),
+        ("LEVELS = (1, 2)", "if SCALE > 1:\n    SCALE = 1", False),
+        ("LEVELS = (1, 2)", "class Unit:\n    SCALE = 1", False),
+        ("/ SCALE", "* SCALE", False),
+        ("Your limit is low.", "Your limit.", True),
+        ("The credit limit in thousands.", "The limit.", True),
+        ("Formulas in thousands.", "Formulas.", True),
+        ("SCALE = 1000", "SCALE = 1_000  # a thousand", True),
+        ("from loan_assets.books import Feature", "import math\nfrom loan_assets.books import Feature", True),
+    ],
+)
+def test_the_digest_counts_what_a_formula_computes_with_and_no_words(
+    book: LoanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, is_the_same: bool
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = set()
+    name = f"formulas_{abs(hash((before, after)))}"
+    for number, text in enumerate((FORMULAS, FORMULAS.replace(before, after, 1))):
+        assert number == 0 or text != FORMULAS
+        (tmp_path / f"{name}_{number}.py").write_text(text)
+        importlib.invalidate_caches()
+        features: tuple[Feature, ...] = importlib.import_module(f"{name}_{number}").FEATURES
+        digests.add(replace(book, features=features).digest)
+    assert (len(digests) == 1) == is_the_same
 
 
 def test_every_projection_keeps_the_book_s_names_and_order(book: LoanBook) -> None:

@@ -1,0 +1,161 @@
+"""Runs whose process was killed: Dagster takes them for running, and whatever waits behind them waits for ever.
+
+Here: telling which of the unfinished runs live, and ending those that do not. Not here: running anything (`running`),
+what looks at them from time to time (`sensors`), or runs of other machines, which their own launcher watches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import dagster as dg
+import psutil
+from dagster._core.events import JobFailureData, RunFailureReason
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+HOST, PID, BEGAN = "loan_assets/host", "loan_assets/pid", "loan_assets/process_began"
+# A process that began after it was noted is another one, which was given its number. Clocks may step a little.
+CLOCK_SECONDS = 2.0
+# From the launch of a run until its process is heard of, on a busy machine.
+START_SECONDS = 30.0
+BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+class Standing(StrEnum):
+    """What is known of a run that has begun and not ended. Nothing can be told of a run that is elsewhere."""
+
+    LIVE = "live"
+    KILLED = "killed"
+    ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunRun:
+    """A run that has begun and not ended, and where its process is or was."""
+
+    run_id: str
+    job: str
+    standing: Standing
+    process: str
+
+    def __str__(self) -> str:
+        return f"run {self.run_id[:8]} ({self.job}, {self.process})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotedProcess:
+    """The process of a run: its machine, its number, and an instant at which it was there (seconds since 1970)."""
+
+    host: str
+    pid: int
+    seen: float
+
+    def is_alive(self) -> bool:
+        """Whether it is still there, and not another one that was given its number since."""
+        try:
+            process = psutil.Process(self.pid)
+            is_same: bool = process.create_time() <= self.seen + CLOCK_SECONDS
+            return is_same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def this_process() -> dict[str, str]:
+    """The tags of a run that this process is about to execute, by which others can tell whether it lives."""
+    began = psutil.Process().create_time()
+    return {HOST: platform.node(), PID: str(os.getpid()), BEGAN: f"{began:.2f}"}
+
+
+def begun_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
+    """Every run that has begun and not ended, newest first."""
+    return tuple(_examined(instance, record) for record in instance.get_run_records(dg.RunsFilter(statuses=BEGUN)))
+
+
+def end_killed_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
+    """Mark every run whose process is gone as failed (as cancelled, where that was asked for); returns them."""
+    killed = [run for run in begun_runs(instance) if run.standing is Standing.KILLED]
+    return tuple(run for run in killed if _end(instance, run))
+
+
+def _end(instance: dg.DagsterInstance, killed: BegunRun) -> bool:
+    run = instance.get_run_by_id(killed.run_id)
+    # Read again: it may have ended properly between the list and the look at its process.
+    if run is None or run.is_finished:
+        return False
+    said = (
+        f"The process of this run ({killed.process}) is gone without having ended it: it was killed, or the machine "
+        "was restarted. Nothing half-written remains; earlier versions are in force, and the next run may start. "
+        "Re-execute this one if what it was to make is still wanted."
+    )
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, said)
+    else:
+        instance.report_run_failed(run, said, JobFailureData(None, RunFailureReason.UNEXPECTED_TERMINATION))
+    return True
+
+
+def _examined(instance: dg.DagsterInstance, record: dg.RunRecord) -> BegunRun:
+    run = record.dagster_run
+    noted = _noted_by_itself(run) or _noted_by_dagster(instance, run)
+    if noted is not None:
+        process = f"process {noted.pid} of {noted.host}"
+        here = Standing.LIVE if noted.is_alive() else Standing.KILLED
+        standing = here if noted.host == platform.node() else Standing.ELSEWHERE
+    elif _is_this_machine_s(instance, run):
+        process = "no process yet"
+        launched = record.update_timestamp.timestamp()
+        is_starting = time.time() - launched < START_SECONDS or _is_listening(run.tags)
+        standing = Standing.LIVE if is_starting else Standing.KILLED
+    else:
+        process, standing = "a process elsewhere", Standing.ELSEWHERE
+    return BegunRun(run_id=run.run_id, job=run.job_name, standing=standing, process=process)
+
+
+def _noted_by_itself(run: dg.DagsterRun) -> NotedProcess | None:
+    """The process that the run was tagged with by the command that executes it."""
+    if not {HOST, PID, BEGAN} <= set(run.tags):
+        return None
+    return NotedProcess(host=run.tags[HOST], pid=int(run.tags[PID]), seen=float(run.tags[BEGAN]))
+
+
+def _noted_by_dagster(instance: dg.DagsterInstance, run: dg.DagsterRun) -> NotedProcess | None:
+    """The process that Dagster's first engine event of the run names; it names no machine."""
+    if not _is_this_machine_s(instance, run):
+        return None
+    engine = dg.DagsterEventType.ENGINE_EVENT
+    for record in instance.get_records_for_run(run.run_id, of_type=engine, ascending=True).records:
+        event = record.event_log_entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event is not None else None
+        if pid is not None:
+            return NotedProcess(host=platform.node(), pid=int(str(pid.value)), seen=record.event_log_entry.timestamp)
+    return None
+
+
+def _is_this_machine_s(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the run's process can only be here: a history in a file of ours, and a launcher that starts processes."""
+    server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+    is_near = server.get("host", "localhost") in ("localhost", "127.0.0.1")
+    is_default = isinstance(instance.run_launcher, DefaultRunLauncher)
+    return is_near and is_default and isinstance(instance.run_storage, SqliteRunStorage)
+
+
+def _is_listening(tags: Mapping[str, str]) -> bool:
+    """Whether the server that was told to start the run is there; it ends by itself what it could not start."""
+    server = json.loads(tags.get(GRPC_INFO_TAG, "{}"))
+    family, place = (
+        (socket.AF_UNIX, server["socket"])
+        if server.get("socket")
+        else (socket.AF_INET, ("127.0.0.1", int(server.get("port", 0))))
+    )
+    with socket.socket(family, socket.SOCK_STREAM) as door:
+        door.settimeout(2)
+        return door.connect_ex(place) == 0

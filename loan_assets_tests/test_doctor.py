@@ -1,0 +1,120 @@
+"""What the doctor says of the release, and that what it tells people to do does it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loan_assets import doctor
+from loan_assets.books import LoanBook
+from loan_assets.doctor import Finding
+from loan_assets.policy import POLICY
+from loan_assets.resources.asset_store import AssetStore, _save
+from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate, RegisteredVersion, Registry
+from loan_assets.settings import Settings
+from loan_assets_tests.conftest import Home
+
+
+@pytest.fixture
+def home(ran: Home, tmp_path: Path) -> Settings:
+    """A home whose champion is in force, copied elsewhere."""
+    place = tmp_path / "home"
+    shutil.copytree(ran.settings.home, place)
+    return Settings.from_environment({"LOAN_HOME": str(place)})
+
+
+@pytest.fixture
+def registry(home: Settings) -> Registry:
+    return Registry(tracking_uri=home.mlflow_uri, artifacts=home.mlflow_artifacts)
+
+
+def release_finding(home: Settings) -> Finding:
+    (finding,) = doctor._release(home)  # alone: BentoML would stay on this home for the whole process
+    return finding
+
+
+def second(home: Settings, registry: Registry, book_digest: str) -> int:
+    """A second version in the registry, of the same model, which stands as the challenger; returns its number."""
+    first: RegisteredVersion = AssetStore(root=str(home.store), keep=POLICY.versions_kept).read(
+        "model_version", RegisteredVersion
+    )
+    evidence = {**registry.tags(first.version), "book_digest": book_digest}
+    evidence = {name: value for name, value in evidence.items() if name not in ("identity", "model_digest", "gate")}
+    version, is_new = registry.register(
+        Candidate(identity="second", model_digest=first.model_digest, evidence=evidence)
+    )
+    assert is_new
+    assert version.alias == CHALLENGER
+    return version.version
+
+
+def client(registry: Registry) -> Any:
+    return registry._client()
+
+
+def test_a_release_that_agrees_with_the_registry_and_the_book_is_well(home: Settings) -> None:
+    assert release_finding(home).state == "well"
+
+
+def test_a_release_of_another_model_than_the_registry_says_is_broken(home: Settings, registry: Registry) -> None:
+    client(registry).set_model_version_tag("loan-default", "1", "model_digest", "0" * 64)
+    finding = release_finding(home)
+    assert finding.state == "broken"
+    assert "holds another model than the registry's version 1" in finding.found
+
+
+def test_a_champion_that_is_not_the_newest_version_is_told_to_be_moved_back(home: Settings, registry: Registry) -> None:
+    number = second(home, registry, "elsewhere")
+    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
+    finding = release_finding(home)
+    assert f"version 1 is in force, but the registry's champion is version {number}" in finding.found
+    assert finding.next_step.startswith("Move the alias back to version 1")
+    client(registry).set_registered_model_alias("loan-default", CHAMPION, "1")
+    assert release_finding(home).state == "well"
+
+
+def test_a_champion_that_is_the_newest_version_is_put_in_force_by_the_step_that_is_told(
+    home: Settings, registry: Registry
+) -> None:
+    number = second(home, registry, "elsewhere")
+    store = AssetStore(root=str(home.store), keep=POLICY.versions_kept)
+    newest: RegisteredVersion = replace(store.read("model_version", RegisteredVersion), version=number)
+    store.store.write("model_version", lambda folder: _save(newest, folder))
+    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
+    step = release_finding(home).next_step
+    told = re.findall(r"model_release|loan_bento|batch_scores", step)
+    assert len(told) == 3, step
+    command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "--select", ",".join(told)]
+    environment = {**os.environ, "LOAN_HOME": str(home.home), "DAGSTER_HOME": str(home.dagster_home)}
+    done = subprocess.run(
+        [*command, "-m", "loan_assets.definitions"],
+        env=environment,
+        cwd=home.home,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert release_finding(home).found.startswith(f"version {number} in force")
+
+
+def test_a_challenger_trained_on_the_features_of_today_is_told_beside_an_older_champion(
+    home: Settings, registry: Registry, book: LoanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = replace(book, as_of=book.as_of.replace(day=28))
+    monkeypatch.setattr(doctor, "the_book", lambda: today)
+    assert "run `loan-assets run`" in release_finding(home).next_step
+    second(home, registry, "of another day")
+    assert "run `loan-assets run`" in release_finding(home).next_step
+    client(registry).set_model_version_tag("loan-default", "2", "book_digest", today.digest)
+    finding = release_finding(home)
+    assert "version 2 waits as the challenger" in finding.found
+    assert "move the alias champion to it" in finding.next_step
+    assert "loan-assets run" not in finding.next_step

@@ -1,0 +1,192 @@
+"""What Dagster starts by itself when something changes, told on the real graph with bodies that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
+
+from loan_assets import sensors
+from loan_assets.books import LoanBook
+from loan_assets.books.calendar import month_after, months_of
+from loan_assets.definitions import defs as front_door
+
+GRAPH = front_door.resolve_asset_graph()
+BEFORE_THE_MODEL = {
+    "client_profiles",
+    "monthly_statements",
+    "borrower_features",
+    "default_outcomes",
+    "feature_definitions",
+    "online_features",
+    "training_set",
+}
+AFTER_THE_MODEL = {"scorecard", "model_version", "model_release", "loan_bento", "batch_scores"}
+
+
+Failing = dict[str, Callable[[], object]]
+
+
+def without_bodies(failing: Failing) -> dg.Definitions:
+    """The graph as it hangs at the front door, its checks and its jobs, with assets that make nothing.
+
+    Args:
+        failing: the assets that fail when they are run, and what happens before; read at every run.
+    """
+    assets = [asset for asset in front_door.assets or [] if isinstance(asset, dg.AssetsDefinition)]
+    specs = [spec for asset in assets for spec in asset.specs]
+    whole_graph = dg.define_asset_job("whole_graph", selection=dg.AssetSelection.all() - sensors.monitoring)
+    return dg.Definitions(assets=[without_body(spec, failing) for spec in specs], jobs=[whole_graph, sensors.retrain])
+
+
+def without_body(spec: dg.AssetSpec, failing: Failing) -> dg.AssetsDefinition:
+    name = spec.key.to_user_string()
+    judged = [GRAPH.get_check_spec(key) for key in GRAPH.asset_check_keys if key.asset_key == spec.key]
+    checks = [dg.AssetCheckSpec(check.name, asset=spec.key, blocking=check.blocking) for check in judged]
+
+    @dg.multi_asset(name=name, specs=[spec], check_specs=checks, partitions_def=spec.partitions_def)
+    def body() -> Iterator[Any]:
+        if name in failing:
+            failing[name]()
+            raise dg.Failure(f"{name} is refused.")
+        passed = [dg.AssetCheckResult(check_name=check.name, passed=True) for check in checks]
+        yield dg.MaterializeResult(asset_key=spec.key, check_results=passed)
+
+    return body
+
+
+class House:
+    """The graph in a history of its own, run and looked at tick by tick."""
+
+    def __init__(self, instance: dg.DagsterInstance, months: tuple[str, ...]) -> None:
+        self.failing: Failing = {}
+        self._defs, self._instance, self._months = without_bodies(self.failing), instance, months
+        self._cursor: AssetDaemonCursor | None = None
+
+    def run(self, *assets: str, months: Iterable[str] = ()) -> bool:
+        """Run these assets as the automation does, and their months; returns whether the run succeeded."""
+        return self._run("__ASSET_JOB", [dg.AssetKey(asset) for asset in assets], _span(months))
+
+    def run_job(self, job: str) -> bool:
+        """Run a job of the front door, over every month of the book where it has months."""
+        return self._run(job, None, _span(self._months) if job == "whole_graph" else {})
+
+    def _run(self, job: str, assets: list[dg.AssetKey] | None, tags: dict[str, str]) -> bool:
+        resolved = self._defs.resolve_job_def(job)
+        return resolved.execute_in_process(
+            instance=self._instance, asset_selection=assets, tags=tags, raise_on_error=False
+        ).success
+
+    def look(self) -> dict[str, set[str]]:
+        """One tick: every asset that is requested, with its months (none for a table over all months)."""
+        found = dg.evaluate_automation_conditions(self._defs, self._instance, cursor=self._cursor)
+        self._cursor = found.cursor
+        asked = {key: found.get_requested_partitions(key) for key in GRAPH.get_all_asset_keys()}
+        return {key.to_user_string(): {one for one in months if one} for key, months in asked.items() if months}
+
+    def settle(self) -> dict[str, set[str]]:
+        """Run what is requested until nothing is; returns all of it."""
+        everything: dict[str, set[str]] = {}
+        for _ in range(8):
+            asked = self.look()
+            if not asked:
+                return everything
+            self.run(*asked, months=set().union(*asked.values()))
+            everything = {name: everything.get(name, set()) | asked.get(name, set()) for name in everything | asked}
+        raise AssertionError(f"no end of requests: {everything}")
+
+
+def _span(months: Iterable[str]) -> dict[str, str]:
+    held = sorted(months)
+    edges = {"dagster/asset_partition_range_start": held[:1], "dagster/asset_partition_range_end": held[-1:]}
+    return {name: edge for name, (edge,) in edges.items()} if held else {}
+
+
+@pytest.fixture
+def house(tmp_path: Path, book: LoanBook) -> Iterator[House]:
+    """After a whole run that Dagster's daemon has seen."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        house = House(instance, months_of(book))
+        house.look()
+        assert house.run_job("whole_graph")
+        assert house.look() == {}
+        yield house
+
+
+def test_after_a_whole_run_nothing_is_requested(house: House) -> None:
+    assert house.settle() == {}
+
+
+def test_a_new_delivery_reaches_the_training_set_and_no_model(house: House, book: LoanBook) -> None:
+    house.run("raw_loan_book")
+    first = house.look()
+    assert set(first) >= {"client_profiles", "monthly_statements", "borrower_features", "default_outcomes"}
+    assert "online_features" not in first  # its turn comes when every month is there
+    house.run(*first, months=months_of(book))
+    requested = first | house.settle()
+    assert set(requested) == BEFORE_THE_MODEL | {"batch_scores"}  # scored anew, by the champion
+    assert requested["monthly_statements"] == requested["borrower_features"] == set(months_of(book))
+
+
+def test_a_new_month_reaches_its_features_the_online_store_and_the_scores(house: House, book: LoanBook) -> None:
+    october = month_after(months_of(book)[-1], 1)
+    house.run("monthly_statements", months=[october])
+    requested = house.settle()
+    assert requested.pop("borrower_features") == {october}
+    assert set(requested) == {"feature_definitions", "online_features", "training_set", "batch_scores"}
+
+
+def test_a_month_that_is_delivered_again_reaches_the_months_whose_window_holds_it(house: House, book: LoanBook) -> None:
+    house.run("monthly_statements", months=[months_of(book)[-2]])
+    assert house.settle()["borrower_features"] == set(months_of(book)[-2:])
+
+
+def test_a_new_model_reaches_everything_behind_it(house: House) -> None:
+    house.run("default_model")
+    assert set(house.settle()) == AFTER_THE_MODEL
+
+
+def test_a_retraining_that_succeeds_is_followed_by_nothing(house: House) -> None:
+    assert house.run_job("retrain")
+    assert house.settle() == {}
+
+
+@pytest.mark.parametrize("is_seen_at_work", [False, True])
+def test_a_retraining_that_was_refused_is_not_tried_again_until_there_is_another_model(
+    house: House, is_seen_at_work: bool
+) -> None:
+    house.failing["model_version"] = house.look if is_seen_at_work else dict
+    assert not house.run_job("retrain")
+    assert [house.look() for _ in range(3)] == [{}, {}, {}]
+    house.run("default_model")
+    assert set(house.look()) == AFTER_THE_MODEL
+    house.run(*AFTER_THE_MODEL)
+    assert [house.look() for _ in range(3)] == [{}, {}, {}]
+    house.failing.clear()
+    house.run("default_model")
+    assert set(house.settle()) == AFTER_THE_MODEL
+
+
+def test_while_a_model_is_refused_new_features_release_nothing(house: House, book: LoanBook) -> None:
+    house.failing["model_version"] = dict
+    house.run_job("retrain")
+    house.look()
+    house.run("monthly_statements", months=[month_after(months_of(book)[-1], 1)])
+    requested = set(house.settle())
+    assert "online_features" in requested
+    assert requested & AFTER_THE_MODEL <= {"batch_scores"}
+
+
+def test_features_that_failed_are_tried_again_when_their_statements_change(house: House, book: LoanBook) -> None:
+    newest = months_of(book)[-1]
+    house.failing["borrower_features"] = dict
+    house.run("monthly_statements", months=[newest])
+    assert set(house.settle()) == {"borrower_features"}
+    house.failing.clear()
+    assert house.look() == {}
+    house.run("monthly_statements", months=[newest])
+    assert house.settle()["borrower_features"] == {newest}
