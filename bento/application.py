@@ -3,8 +3,8 @@
 Here: routes, access, limits, and the order in which things happen to a request. Not here: BentoML (`service`), how
 bodies are read (`reading`, `protocols`) or rows are scored (`scorer`).
 
-One request is handled from reading to answering without giving way to another: it is scored by one release, on record
-before it is answered, and answered once.
+A request is scored by the one release that is in force when it has been read, is on record before it is answered, and
+answered once; from scoring to recording it gives way to no other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import msgspec
 
 from bento import metrics
 from bento.access import ADMIN, PREDICT, Access
-from bento.online import Online
+from bento.online import online_at
 from bento.openapi import document
 from bento.patience import AHEAD, SINCE, Turn
 from bento.prediction_log import CannotRecord, PredictionLog, clock
@@ -58,7 +58,7 @@ class Places:
 
     box: Path
     releases: Path | None
-    online: Path
+    online: str
     predictions: Path
     tokens: Path | None
     rehearsed_day: str | None = None
@@ -75,7 +75,7 @@ class Places:
         return cls(
             box=box,
             releases=Path(releases) if releases else None,
-            online=Path(given.get("LOAN_ONLINE", "online")),
+            online=given.get("LOAN_ONLINE", "online"),
             predictions=Path(given.get("LOAN_PREDICTIONS", "predictions")),
             tokens=Path(tokens) if tokens else None,
             rehearsed_day=given.get("LOAN_REHEARSED_DAY"),
@@ -90,7 +90,7 @@ class Route:
     label: str
     method: str
     scope: str | None
-    ask: Callable[[Request, InForce], Question] | None = None
+    ask: Callable[[Request, InForce], Question | Awaitable[Question]] | None = None
     tell: Callable[[Request], Reply] | None = None
 
 
@@ -103,7 +103,7 @@ class Application:
         self.releases = Releases(places.releases, places.box)
         book = self.releases.in_force.champion.book
         self._reader = Reader(book, limits.most_rows)
-        self._online = Online(places.online, book)
+        self._online = online_at(places.online, book)
         self._log = PredictionLog(places.predictions, limits)
         self._repeats = Repeats(places.predictions, limits.repeat_days)
         self._now, self._rehearsal = clock(places.rehearsed_day), places.rehearsal
@@ -121,6 +121,7 @@ class Application:
         self._looking.cancel()
         await asyncio.to_thread(self._log.close)
         self._repeats.close()
+        await self._online.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -139,7 +140,7 @@ class Application:
                 body = await self._body(headers, receive)
                 is_read = True
                 self._in_time(scope)
-                reply = self._scored(route, Request(label, headers, body, version))
+                reply = await self._scored(route, Request(label, headers, body, version))
         except Gone:
             return
         except Problem as problem:
@@ -226,10 +227,11 @@ class Application:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of at most {self._limits.largest_body:,} bytes is read"
         )
 
-    def _scored(self, route: Route, request: Request) -> Reply:
+    async def _scored(self, route: Route, request: Request) -> Reply:
         assert route.ask is not None  # only routes that ask have a body
         in_force = self.releases.in_force
-        question = route.ask(request, in_force)
+        read = route.ask(request, in_force)
+        question = read if isinstance(read, Question) else await read
         name = _the_name(question.name, request.headers)
         try:
             if name is None:
@@ -305,7 +307,7 @@ class Application:
     def _laid_out(self) -> dict[str, dict[str, Route]]:
         """Every route by path and method."""
 
-        def scoring(path: str, ask: Callable[[Request, InForce], Question]) -> tuple[str, Route]:
+        def scoring(path: str, ask: Callable[[Request, InForce], Question | Awaitable[Question]]) -> tuple[str, Route]:
             return path, Route(label=path, method="POST", scope=PREDICT, ask=ask)
 
         def telling(path: str, scope: str | None, tell: Callable[[Request], Reply]) -> tuple[str, Route]:

@@ -1,38 +1,54 @@
-"""Where a client's newest features come from: the online table beside the box, followed as it is replaced.
+"""Where a client's newest features come from: the online table in files or in Redis, followed as it is replaced.
 
 Here: looking clients up and telling which features are past their life on the book's own clock. Not here: the table's
-form (`loan_assets.online_table`).
+forms (`loan_assets.online_table`, `loan_assets.online_redis`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from datetime import time as midnight
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bento.requests import Problem
 from bento.scorer import Asked, Scorer
+from loan_assets import online_redis
 from loan_assets.books import LoanBook
-from loan_assets.online_table import EPOCH, OnlineTable, UnknownClients, instant_of, pointer_of, read_online
+from loan_assets.online_table import (
+    EPOCH,
+    OnlineFacts,
+    OnlineTable,
+    UnknownClients,
+    instant_of,
+    pointer_of,
+    read_online,
+)
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import BY_CLIENT
 from loan_assets.refusal import Refusal
 
 SECONDS_BEFORE_TRYING_AGAIN = 10.0
 MICROSECOND = timedelta(microseconds=1)
+Rows = tuple[NDArray[np.int64], NDArray[np.float32]]
 said = logging.getLogger("loan_default")
 
 
-class Online:
-    """The online table below `root`, the last sound one for as long as a newer one is damaged."""
+class Online(ABC):
+    """The online table in force, the last sound one for as long as a newer one is damaged."""
 
-    def __init__(self, root: Path, book: LoanBook) -> None:
-        self._root, self._book = root, book
-        self._table: OnlineTable | None = None
+    def __init__(self, book: LoanBook) -> None:
+        self._book = book
+        self._facts: OnlineFacts | None = None
         self._stale_before = 0
         self._seen: str | None = None
         self._tried = -SECONDS_BEFORE_TRYING_AGAIN
@@ -42,29 +58,29 @@ class Online:
 
     def look(self) -> None:
         """Take over a table that was put in force since; a damaged one is passed over."""
+        is_new = False
         try:
-            pointer = pointer_of(self._root)
-            if self._table is not None and pointer in (None, self._seen):
+            pointer = self._pointer()
+            if self._facts is not None and pointer in (None, self._seen):
                 return
             if pointer == self._seen and time.monotonic() - self._tried < SECONDS_BEFORE_TRYING_AGAIN:
                 return
             is_new, self._seen, self._tried = pointer != self._seen, pointer, time.monotonic()
-            table = read_online(self._root)
+            facts = self._taken(pointer)
         except (Refusal, OSError, ValueError, KeyError, TypeError) as reason:
-            if self._table is None:
+            if self._facts is None:
                 self.why_not = str(reason) if isinstance(reason, Refusal) else "the online table cannot be read"
             elif is_new:
                 self.refusals += 1
                 said.error("An online table was passed over, the one before goes on answering: %s", reason)
             return
         # The book's clock: its decision day, or the newest statement where months have arrived since.
-        today = max(
-            datetime.combine(self._book.as_of, midnight.min, UTC), datetime.fromisoformat(table.facts.features_as_of)
-        )
+        decided = datetime.combine(self._book.as_of, midnight.min, UTC)
+        today = max(decided, datetime.fromisoformat(facts.features_as_of))
         self._stale_before = (today - self._book.feature_life - EPOCH) // MICROSECOND
-        self._table = table
+        self._facts = facts
 
-    def asked(
+    async def asked(
         self, clients: Sequence[int], scorer: Scorer, *, answers_stale: bool = POLICY.endpoint.answers_stale
     ) -> Asked:
         """The newest features of clients, in the order asked.
@@ -73,46 +89,126 @@ class Online:
             Problem: 404 naming the entries that are no clients, 503 where there is no table or it was computed by
                 another book, or where features are past their life and the policy does not answer from such.
         """
-        table = self._table
-        if table is None:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, self.why_not)
-        if (table.facts.book_digest, table.facts.features) != (scorer.book.digest, scorer.release.facts.features):
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"the online table was computed by book {table.facts.book_digest}, the release was trained on "
-                f"{scorer.book.digest}; run `loan-assets run`",
+        facts, stale_before = self._facts, self._stale_before
+        if facts is None:
+            raise _unavailable(self.why_not)
+        if (facts.book_digest, facts.features) != (scorer.book.digest, scorer.release.facts.features):
+            raise _unavailable(
+                f"the online table was computed by book {facts.book_digest}, the release was trained on "
+                f"{scorer.book.digest}; run `loan-assets run`"
             )
         try:
-            rows = table.rows_of(clients)
+            as_of, features = await self._rows(clients)
+        except Refusal as refusal:
+            raise _unavailable(str(refusal)) from None
         except UnknownClients as unknown:
             key = self._book.key.name
             entries = ", ".join(f"{key}s[{position}]" for position in unknown.positions[:10])
             more = f" and {len(unknown.positions) - 10} more" if len(unknown.positions) > 10 else ""
             raise Problem(HTTPStatus.NOT_FOUND, f"{entries}{more}: not a client of the bank") from None
-        stated = table.as_of[rows].tolist()
-        stale = [instant < self._stale_before for instant in stated]
+        stated = as_of.tolist()
+        stale = [instant < stale_before for instant in stated]
         if not answers_stale and any(stale):
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"features of {sum(stale)} of the clients are older than {self._book.feature_life.days} days",
+            raise _unavailable(
+                f"features of {sum(stale)} of the clients are older than {self._book.feature_life.days} days"
             )
         return Asked(
             by=BY_CLIENT,
-            features=table.features[rows],
+            features=features,
             received=(),
             clients=clients,
             as_of=[_said(instant) for instant in stated],
             stale=stale,
         )
 
+    async def close(self) -> None:  # noqa: B027 - files need no farewell
+        """Let go of connections."""
 
-_SAID: dict[int, str] = {}
+    @abstractmethod
+    def _pointer(self) -> str | None:
+        """What changes when another table is put in force."""
+
+    @abstractmethod
+    def _taken(self, pointer: str | None) -> OnlineFacts:
+        """Take over the table in force."""
+
+    @abstractmethod
+    async def _rows(self, clients: Sequence[int]) -> Rows:
+        """The instants and features of clients."""
 
 
+class OnlineInFiles(Online):
+    """The table below a folder, mapped."""
+
+    def __init__(self, root: Path, book: LoanBook) -> None:
+        self._root = root
+        self._table: OnlineTable | None = None
+        super().__init__(book)
+
+    def _pointer(self) -> str | None:
+        return pointer_of(self._root)
+
+    def _taken(self, pointer: str | None) -> OnlineFacts:  # noqa: ARG002 - files know their own pointer
+        self._table = read_online(self._root)
+        return self._table.facts
+
+    async def _rows(self, clients: Sequence[int]) -> Rows:
+        table = self._table
+        assert table is not None  # facts are there, so is the table
+        rows = table.rows_of(clients)
+        return table.as_of[rows], table.features[rows]
+
+
+class OnlineInRedis(Online):
+    """The table in Redis: followed by the look-around, asked by requests without holding up the others."""
+
+    def __init__(self, place: str, book: LoanBook) -> None:
+        from redis.asyncio import Redis
+
+        self._place = place
+        self._server = online_redis.connected(place, seconds=2.0)
+        patience = online_redis.PATIENCE
+        self._asking: Any = Redis.from_url(place, socket_timeout=patience, socket_connect_timeout=patience)
+        self._digest, self._width = "", 0
+        super().__init__(book)
+
+    def _pointer(self) -> str | None:
+        with online_redis.told(self._place):
+            return online_redis.pointer_of(self._server)
+
+    def _taken(self, pointer: str | None) -> OnlineFacts:
+        if pointer is None:
+            raise Refusal("No online table is in force in Redis.", "Materialize online_features.")
+        with online_redis.told(self._place):
+            facts = online_redis.read_facts(self._server, pointer)
+        self._digest, self._width = pointer, len(facts.features)
+        return facts
+
+    async def _rows(self, clients: Sequence[int]) -> Rows:
+        digest, width = self._digest, self._width
+        with online_redis.told(self._place):
+            values = await self._asking.mget(online_redis.keys_of(digest, clients))
+        return online_redis.rows_from(values, width)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._asking.aclose()
+        self._server.close()
+
+
+def online_at(place: str, book: LoanBook) -> Online:
+    """The online table at a folder or a Redis URL."""
+    if online_redis.is_redis(place):
+        return OnlineInRedis(place, book)
+    return OnlineInFiles(Path(place), book)
+
+
+def _unavailable(why: str) -> Problem:
+    again = str(POLICY.endpoint.retry_after).encode()
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, [(b"retry-after", again)])
+
+
+@lru_cache(maxsize=4_096)
 def _said(microseconds: int) -> str:
     """An instant in ISO 8601; statements share a few instants, so each is worded once."""
-    if microseconds not in _SAID:
-        if len(_SAID) > 10_000:
-            _SAID.clear()
-        _SAID[microseconds] = instant_of(microseconds).isoformat()
-    return _SAID[microseconds]
+    return instant_of(microseconds).isoformat()

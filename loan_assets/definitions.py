@@ -85,7 +85,7 @@ def resources(settings: Settings) -> dict[str, object]:
             registry=told("LOAN_FEAST_REGISTRY", settings.feast_registry),
             online=told("LOAN_FEAST_ONLINE", settings.feast_online),
         ),
-        "online_tables": OnlineTables(root=str(settings.online)),
+        "online_tables": OnlineTables(root=told("LOAN_ONLINE", settings.online)),
         "predictions": PredictionLogs(folder=str(settings.predictions)),
         "experiments": Experiments(tracking_uri=tracking, artifacts=artifacts),
         "registry": Registry(tracking_uri=tracking, artifacts=artifacts),

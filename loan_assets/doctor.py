@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from loan_assets.books import the_book
 from loan_assets.killed_runs import Standing, begun_runs
+from loan_assets.online_redis import is_redis
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import read_day
 from loan_assets.refusal import Refusal, as_typed
@@ -225,11 +226,11 @@ def _bento(settings: Settings) -> Iterator[Finding]:
 
 
 def _online(settings: Settings) -> Iterator[Finding]:
-    if not settings.online.exists():
+    if not is_redis(settings.online) and not Path(settings.online).exists():
         step = "Materialize online_features, or run `loan-assets run`."
         yield Finding(place="Online", state="missing", found="no table for the endpoint yet", next_step=step)
         return
-    table = OnlineTables(root=str(settings.online)).table()
+    table = OnlineTables(root=settings.online).table()
     found = f"{len(table.clients):,} clients as of {table.facts.features_as_of[:10]}, verified"
     yield Finding(place="Online", state="well", found=found)
 

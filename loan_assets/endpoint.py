@@ -108,7 +108,7 @@ def serve_command(settings: Settings, port: int, workers: int, host: str = HOST)
         "BENTOML_DO_NOT_TRACK": "True",
         "LOAN_WORKERS": str(workers),
         "LOAN_RELEASES": str(settings.releases),
-        "LOAN_ONLINE": str(settings.online),
+        "LOAN_ONLINE": settings.online,
         "LOAN_PREDICTIONS": str(settings.predictions),
         "LOAN_TOKENS": settings.tokens and str(Path(settings.tokens).absolute()),
     }

@@ -24,6 +24,7 @@ class Settings:
     feast_registry: str
     feast_online: str
     bentoml_home: Path
+    online: str
     tokens: str = ""
 
     @property
@@ -42,11 +43,6 @@ class Settings:
         return self.home / "feast"
 
     @property
-    def online(self) -> Path:
-        """The online table that the endpoint reads by client number."""
-        return self.home / "online"
-
-    @property
     def predictions(self) -> Path:
         """The log of every answer, a folder a day."""
         return self.home / "predictions"
@@ -62,6 +58,7 @@ class Settings:
 
         LOAN_SOURCE: `packaged` (default), `uci`, a CSV, Excel, zip or Parquet path, or any fsspec URL.
         LOAN_LANDING: the folder or fsspec prefix in which new months arrive, `landing` under LOAN_HOME by default.
+        LOAN_ONLINE: where the endpoint finds clients' newest features, a folder or a `redis://` URL.
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
         a folder under LOAN_HOME. A variable that is set to nothing counts as not set.
@@ -78,6 +75,7 @@ class Settings:
             feast_registry=variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db"),
             feast_online=variables.get("LOAN_FEAST_ONLINE", str(home / "feast" / "online.db")),
             bentoml_home=home / "bentoml",
+            online=variables.get("LOAN_ONLINE", str(home / "online")),
             tokens=variables.get("LOAN_TOKENS", ""),
         )
 

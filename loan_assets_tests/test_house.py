@@ -51,6 +51,7 @@ SECRETS = {
     "LOAN_MLFLOW_ARTIFACTS": "s3://key:hush@bucket/artifacts",
     "LOAN_FEAST_REGISTRY": "postgresql://user:hush@host/feast",
     "LOAN_FEAST_ONLINE": "redis://:hush@host",
+    "LOAN_ONLINE": "redis://:hush@host/1",
 }
 os.environ.update(SECRETS)
 import dagster as dg
@@ -64,7 +65,7 @@ print(kept.count("hush"), all(name in kept for name in SECRETS))
 with dg.build_resources(resources(Settings.from_environment())) as opened:
     store, tracking = opened.feature_store, opened.experiments
     read = (opened.source.location, opened.landing.place, tracking.tracking_uri, tracking.artifacts)
-    print((*read, store.registry, store.online) == tuple(SECRETS.values()))
+    print((*read, store.registry, store.online, opened.online_tables.root) == tuple(SECRETS.values()))
 """
     done = in_a_fresh_process(code)
     assert done.stdout.splitlines() == ["0 True", "True"], done.stderr
@@ -93,7 +94,7 @@ async def ask(application, path, body):
 async def main():
     home = Path({home!r})
     log = Path({log!r})
-    places = Places(box=home, releases=home / "releases", online=home / "online", predictions=log, tokens=None)
+    places = Places(box=home, releases=home / "releases", online=str(home / "online"), predictions=log, tokens=None)
     application = Application(places)
     await ask(application, "/score", {"applications": [{application!r}]})
     await ask(application, "/predict", {"client_ids": [1]})

@@ -5,7 +5,7 @@ Here: `POST /predict` and `POST /score`. Not here: how bodies are read (`reading
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -35,14 +35,16 @@ def read_score(request: Request, reader: Reader, applications: Callable[[Sequenc
     return Question(applications(rows), write, name)
 
 
-def read_predict(request: Request, reader: Reader, clients: Callable[[Sequence[int]], Asked]) -> Question:
+async def read_predict(
+    request: Request, reader: Reader, clients: Callable[[Sequence[int]], Awaitable[Asked]]
+) -> Question:
     """The client numbers of a body.
 
     Raises:
         BadRequest: naming the entry.
     """
     numbers, name = reader.clients(request.body)
-    return Question(clients(numbers), write, name)
+    return Question(await clients(numbers), write, name)
 
 
 def write(records: Sequence[PredictionRecord], texts: Mapping[str, str], source: str) -> Reply:

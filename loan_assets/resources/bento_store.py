@@ -36,6 +36,7 @@ CARRIED = (
     "release.py",
     "standing.py",
     "online_table.py",
+    "online_redis.py",
     "prediction_record.py",
     "books",
     "credit/__init__.py",
@@ -44,7 +45,7 @@ CARRIED = (
     "credit/reasons.py",
 )
 # What the box runs on, in the versions that it was tested with; BentoML itself comes with the image.
-PACKAGES = ("numpy", "msgspec", "prometheus-client", "psutil", "uvicorn", "uvloop", "httptools")
+PACKAGES = ("numpy", "msgspec", "prometheus-client", "psutil", "uvicorn", "uvloop", "httptools", "redis", "hiredis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from loan_assets import online_redis
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import EVENT_TIME
 from loan_assets.online_table import SHELF, OnlineFacts, OnlineTable, read_online, write_online
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The online table below `root`; the one before stays on its shelf."""
+    """The online table at `root`, a folder or a Redis URL; the one before stays for a while."""
 
     root: str
 
@@ -40,9 +41,13 @@ class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
         clients = newest[book.key.name].to_numpy("int64")
         as_of = stated.astype("datetime64[us, UTC]").to_numpy("datetime64[us]").astype("int64")
         features = newest[list(book.feature_names)].to_numpy("float32")
+        if online_redis.is_redis(self.root):
+            return online_redis.publish(self.root, facts, clients, as_of, features)
         store = VersionedStore(root=Path(self.root), keep=2)
         return store.write(SHELF, lambda folder: write_online(folder, facts, clients, as_of, features)).digest
 
     def table(self) -> OnlineTable:
         """The table in force, verified."""
+        if online_redis.is_redis(self.root):
+            return online_redis.read_table(self.root)
         return read_online(Path(self.root))

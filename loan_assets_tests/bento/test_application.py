@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import shutil
@@ -257,25 +258,25 @@ def test_features_past_their_life_are_answered_and_said_to_be(places: Places, ra
     from loan_assets.online_table import SHELF, read_online, write_online
     from loan_assets.resources.versioned_store import VersionedStore
 
-    table = read_online(ran.settings.online)
+    table = read_online(Path(ran.settings.online))
     as_of = table.as_of.copy()
     as_of[table.rows_of([7])] -= 60 * 86_400 * 1_000_000  # 60 days before the others; a life is 45
     store = VersionedStore(root=tmp_path / "online", keep=2)
     store.write(SHELF, lambda folder: write_online(folder, table.facts, table.clients, as_of, table.features))
-    box = Box(replace(places, online=tmp_path / "online"))
+    box = Box(replace(places, online=str(tmp_path / "online")))
     answer = box.post("/predict", {"client_ids": [6, 7]}).body["predictions"]
     assert [one["stale"] for one in answer] == [False, True]
     assert [record.is_stale for record in box.records()] == [False, True]
     scorer = box.application.releases.in_force.champion
     with pytest.raises(Exception, match="features of 1 of the clients are older than 45 days"):
-        box.application._online.asked([6, 7], scorer, answers_stale=False)
+        asyncio.run(box.application._online.asked([6, 7], scorer, answers_stale=False))
     box.close()
 
 
 def test_a_box_without_an_online_table_says_so_and_scores_applications(
     places: Places, tmp_path: Path, good: dict[str, Any]
 ) -> None:
-    box = Box(replace(places, online=tmp_path / "none"))
+    box = Box(replace(places, online=str(tmp_path / "none")))
     refused = box.post("/predict", {"client_ids": [1]})
     assert (refused.status, "Nothing is in force" in refused.body["error"]) == (503, True)
     assert box.post("/score", {"applications": [good]}).status == 200

@@ -120,7 +120,7 @@ def test_without_a_champion_serving_is_refused_with_the_next_step(tmp_path: Path
 
 def test_a_damaged_online_table_is_passed_over_and_the_last_good_one_answers(ran: Home, endpoint: Endpoint) -> None:
     first = endpoint.post("/predict", {"client_ids": [1, 2, 3]})
-    pointer = ran.settings.online / "clients" / "CURRENT"
+    pointer = Path(ran.settings.online) / "clients" / "CURRENT"
     sound = pointer.read_text()
     try:
         pointer.write_text("0" * 64 + "\n")
