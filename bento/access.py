@@ -21,6 +21,7 @@ from loan_assets.refusal import Refusal
 
 PREDICT, ADMIN = "predict", "admin"
 SCOPES = frozenset({PREDICT, ADMIN})
+MEND = "Mend the file that LOAN_TOKENS names; `loan-assets token` makes its lines."
 LINE = re.compile(r"(?P<caller>[\w.-]+)\s+(?P<scopes>[a-z,]+)\s+(?P<digest>[0-9a-f]{64})")
 
 
@@ -38,13 +39,24 @@ class Token:
 
 
 class Access:
-    """The tokens of a file, read again when it changes; an unreadable file lets nobody in."""
+    """The tokens of a file, read again when it changes.
+
+    A file that is gone, unreadable or without a token lets nobody in; one with a line of another form is not taken
+    over, and the tokens known before stay valid.
+    """
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._mark: tuple[int, int] | None = None
+        self._mark: tuple[int, ...] | None = None
         self._tokens: tuple[Token, ...] = ()
         self.look()
+
+    @classmethod
+    def closed(cls, file: Path | None) -> Access:
+        """Access to a file that made no sense: nobody is let in until it is mended."""
+        access = cls(None)
+        access._file, access._mark = file, None
+        return access
 
     @property
     def is_open(self) -> bool:
@@ -55,45 +67,46 @@ class Access:
         """Read the file again if it has changed.
 
         Raises:
-            Refusal: when it is missing, empty or has a line of another form; the tokens known before stay valid.
+            Refusal: once for each change, when what is found now lets nobody in or was not taken over.
         """
         if self._file is None:
             return
         try:
             status = self._file.stat()
-            mark = (status.st_mtime_ns, status.st_size)
-            if mark == self._mark:
-                return
-            self._tokens = read_tokens(self._file.read_text())
-        except (OSError, UnicodeDecodeError) as unreadable:
-            raise Refusal(
-                f"The tokens in {self._file} cannot be read.", "Mend LOAN_TOKENS or the file."
-            ) from unreadable
+            mark: tuple[int, ...] = (status.st_ino, status.st_mtime_ns, status.st_size)
+        except OSError:
+            mark = ()
+        if mark == self._mark:
+            return
         self._mark = mark
+        try:
+            text = self._file.read_text()
+        except (OSError, UnicodeDecodeError) as unreadable:
+            self._tokens = ()
+            raise Refusal(f"The tokens in {self._file} cannot be read: nobody is let in.", MEND) from unreadable
+        self._tokens = read_tokens(text)
+        if not self._tokens:
+            raise Refusal(f"{self._file} holds no token: nobody is let in.", MEND)
 
-    def allows(self, authorization: bytes | None, scope: str) -> bool | None:
-        """Whether the caller may do what a scope covers; None when it is nobody that is known.
+    def caller(self, authorization: bytes | None) -> Token | None:
+        """Whose token a request shows; None when it is nobody's that is known.
 
         Every token is compared, each in constant time: how long it takes tells nothing.
         """
-        if self._file is None:
-            return True
         kind, _, shown = (authorization or b"").partition(b" ")
         digest = hashlib.sha256(shown.strip()).hexdigest().encode()
-        found: frozenset[str] | None = None
+        found: Token | None = None
         for token in self._tokens:
             if hmac.compare_digest(token.digest, digest):
-                found = token.scopes
-        if found is None or kind.lower() != b"bearer":
-            return None
-        return scope in found
+                found = token
+        return found if kind.lower() == b"bearer" else None
 
 
 def read_tokens(text: str) -> tuple[Token, ...]:
     """The tokens of a file; blank lines and lines that begin with # do not count.
 
     Raises:
-        Refusal: for the first line of another form, by its number, or when there is no token at all.
+        Refusal: for the first line of another form, by its number.
     """
     tokens = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -106,8 +119,6 @@ def read_tokens(text: str) -> tuple[Token, ...]:
                 f"Line {number} of the tokens is not `caller scopes sha256`.", "Make lines with `loan-assets token`."
             )
         tokens.append(Token(caller=found["caller"], scopes=scopes, digest=found["digest"].encode()))
-    if not tokens:
-        raise Refusal("The file of tokens holds none.", "Make one with `loan-assets token`.")
     return tuple(tokens)
 
 

@@ -28,7 +28,7 @@ from bento import metrics
 from bento.access import ADMIN, PREDICT, Access
 from bento.online import online_at
 from bento.openapi import document
-from bento.patience import AHEAD, SINCE, Turn
+from bento.patience import AHEAD, SINCE, Turns
 from bento.prediction_log import CannotRecord, PredictionLog, clock
 from bento.protocols import inference, kserve, lending
 from bento.reading import BadRequest, Reader, Received, named
@@ -90,16 +90,16 @@ class Route:
     label: str
     method: str
     scope: str | None
-    ask: Callable[[Request, InForce], Question | Awaitable[Question]] | None = None
+    ask: Callable[[Request, InForce], Question] | None = None
     tell: Callable[[Request], Reply] | None = None
 
 
 class Application:
     """The endpoint over one set of places. Build it inside a running event loop, and `close` it there."""
 
-    def __init__(self, places: Places, limits: Endpoint = POLICY.endpoint, *, bounds_bodies: bool = True) -> None:
+    def __init__(self, places: Places, limits: Endpoint = POLICY.endpoint, *, bounds_bodies: bool = False) -> None:
         self._limits, self._bounds_bodies = limits, bounds_bodies
-        self.access = Access(places.tokens)
+        self.access = _accessed(places.tokens)
         self.releases = Releases(places.releases, places.box)
         book = self.releases.in_force.champion.book
         self._reader = Reader(book, limits.most_rows)
@@ -114,11 +114,17 @@ class Application:
         self._routes = self._laid_out()
         self._counted = {"swaps": 0, "refusals": 0}
         self._tell_what_stands()
-        self._looking = asyncio.get_running_loop().create_task(self._look_around())
+        loop = asyncio.get_running_loop()
+        self._recurring = [
+            loop.create_task(self._again_and_again(limits.seconds_between_syncs, self._sync)),
+            loop.create_task(self._again_and_again(limits.seconds_between_looks, self._look)),
+            loop.create_task(self._again_and_again(limits.seconds_between_rounds, self._go_round)),
+        ]
 
     async def close(self) -> None:
         """Stop looking around and force the log to disk."""
-        self._looking.cancel()
+        for task in self._recurring:
+            task.cancel()
         await asyncio.to_thread(self._log.close)
         self._repeats.close()
         await self._online.close()
@@ -133,14 +139,14 @@ class Application:
         try:
             route, version = self._route(scope)
             label = route.label
-            self._may(route, headers)
+            caller = self._caller(route, headers)
             if route.tell is not None:
                 reply = route.tell(Request(label, headers, version=version))
             else:
                 body = await self._body(headers, receive)
                 is_read = True
                 self._in_time(scope)
-                reply = await self._scored(route, Request(label, headers, body, version))
+                reply = await self._scored(route, Request(label, headers, body, version, caller))
         except Gone:
             return
         except Problem as problem:
@@ -151,8 +157,7 @@ class Application:
             reply = self._failed(label, failure)
         finally:
             self._waiting -= 1
-            if AHEAD in scope:
-                Turn.waiting -= 1
+            Turns.taken(scope)
         await self._send(send, reply, headers, is_read=is_read)
         metrics.latency_of(label, reply.status).observe(time.perf_counter() - began)
 
@@ -163,20 +168,23 @@ class Application:
             routes, version = self._routes[found[1] + (found[3] or "")], found[2]
         if routes is None:
             raise Problem(HTTPStatus.NOT_FOUND, "there is no such route; see /openapi.json")
-        route = routes.get(scope["method"])
+        # Whoever asks for the head of an answer gets it; the server leaves the body out.
+        route = routes.get("GET" if scope["method"] == "HEAD" else scope["method"])
         if route is None:
-            allow = ", ".join(sorted(routes)).encode()
+            allow = ", ".join(sorted([*routes, *(["HEAD"] if "GET" in routes else [])])).encode()
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, "not by this method", [(b"allow", allow)])
         return route, version
 
-    def _may(self, route: Route, headers: Mapping[bytes, bytes]) -> None:
+    def _caller(self, route: Route, headers: Mapping[bytes, bytes]) -> str:
+        """Whose token is shown; empty where none is asked for."""
         if route.scope is None or self.access.is_open:
-            return
-        allowed = self.access.allows(headers.get(b"authorization"), route.scope)
-        if allowed is None:
+            return ""
+        token = self.access.caller(headers.get(b"authorization"))
+        if token is None:
             raise Problem(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", [(b"www-authenticate", b"Bearer")])
-        if not allowed:
+        if route.scope not in token.scopes:
             raise Problem(HTTPStatus.FORBIDDEN, f"this token does not carry the scope {route.scope}")
+        return token.caller
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The body, counted as it arrives; nothing of one that is too large or of another kind is read."""
@@ -192,8 +200,9 @@ class Application:
             raise self._too_large()
         body = b""
         more = True
+        until = asyncio.get_running_loop().time() + self._limits.patience if self._bounds_bodies else None
         while more:
-            message = await (receive() if self._bounds_bodies else self._bounded(receive))
+            message = await (receive() if until is None else _by(until, receive))
             if message["type"] != "http.request":
                 raise Gone
             body = body + message["body"] if body else message["body"]
@@ -202,14 +211,9 @@ class Application:
             more = message["more_body"]
         return body
 
-    async def _bounded(self, receive: Receive) -> dict[str, Any]:
-        try:
-            return await asyncio.wait_for(receive(), self._limits.patience)
-        except TimeoutError:
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come") from None
-
     def _in_time(self, scope: Scope) -> None:
         """Refuse a request behind too many others, or one that has waited too long: those accepted stay quick."""
+        Turns.taken(scope)
         if scope.get(AHEAD, 0) > self._limits.most_ahead:
             raise self._busy()
         since = scope.get(SINCE)
@@ -230,36 +234,41 @@ class Application:
     async def _scored(self, route: Route, request: Request) -> Reply:
         assert route.ask is not None  # only routes that ask have a body
         in_force = self.releases.in_force
-        read = route.ask(request, in_force)
-        question = read if isinstance(read, Question) else await read
+        question = route.ask(request, in_force)
         name = _the_name(question.name, request.headers)
         try:
             if name is None:
                 self._unnamed += 1
-                return self._answered(f"{self._worker}{self._unnamed:012x}", question, request, in_force)
-            return self._answered_once(name, question, request, in_force)
+                asked = await _made(question)
+                return self._answered(f"{self._worker}{self._unnamed:012x}", asked, question, request, in_force)
+            return await self._answered_once(name, question, request, in_force)
         except NameTaken as taken:
             raise Problem(HTTPStatus.CONFLICT, str(taken)) from None
         except (CannotRecord, sqlite3.Error) as full:
             why = str(full) if isinstance(full, CannotRecord) else "the record of named requests cannot be written"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, self._again()) from None
 
-    def _answered_once(self, name: str, question: Question, request: Request, in_force: InForce) -> Reply:
+    async def _answered_once(self, name: str, question: Question, request: Request, in_force: InForce) -> Reply:
         """The recorded answer to a request that was answered before, else the answer, recorded."""
-        asked = b"\n".join((request.route.encode(), request.body))
-        with self._repeats.held(name, asked) as held:
-            if held.answer is not None:
-                metrics.REPEATS.inc()
-                return Reply(**msgspec.msgpack.decode(held.answer))
-            reply = self._answered(name, question, request, in_force)
-            held.answer = msgspec.msgpack.encode(
-                {"body": reply.body, "content_type": reply.content_type, "headers": reply.headers}
-            )
-            return reply
+        key = f"{request.caller}\n{name}"
+        meant = msgspec.msgpack.encode((request.route, question.version, question.rows), order="sorted")
+        known = self._repeats.answer_to(key, meant)
+        if known is None:
+            asked = await _made(question)
+            async with self._repeats.held(key, meant) as held:
+                known = held.answer
+                if known is None:
+                    reply = self._answered(name, asked, question, request, in_force)
+                    kept = {"body": reply.body, "content_type": reply.content_type, "headers": reply.headers}
+                    held.answer = msgspec.msgpack.encode(kept)
+                    return reply
+        metrics.REPEATS.inc()
+        return Reply(**msgspec.msgpack.decode(known))
 
-    def _answered(self, name: str, question: Question, request: Request, in_force: InForce) -> Reply:
-        asked = question.asked
-        scorer = in_force.arm_of(set(asked.clients), name)
+    def _answered(self, name: str, asked: Asked, question: Question, request: Request, in_force: InForce) -> Reply:
+        scorer = in_force.arm_of(asked.clients, name)
+        if question.version is not None:
+            scorer = in_force.of_version(question.version) or scorer
         arm = CHAMPION if scorer is in_force.champion else CANARY
         verdicts = scorer.verdicts(asked.features)
         shadows = in_force.shadow.shadows(asked.features) if in_force.shadow else None
@@ -287,43 +296,42 @@ class Application:
                 is_stale=asked.stale[row] if asked.stale else False,
                 shadow=shadows[row] if shadows else None,
                 rehearsal=self._rehearsal,
+                caller=request.caller,
             )
             for row, verdict in enumerate(verdicts)
         ]
+        # Worded before it is recorded: what cannot be said is not put on record as answered.
+        reply = question.write(records, scorer.texts, in_force.source)
         self._log.append(records)
         _count(records, arm)
-        return question.write(records, scorer.texts, in_force.source)
+        return reply
 
     def _from_applications(self, in_force: InForce) -> Callable[[Sequence[Received]], Asked]:
         key = in_force.champion.book.key.name
 
         def asked(rows: Sequence[Received]) -> Asked:
-            clients = [int(row.pop(key)) if key in row else None for row in rows]
+            clients = [int(row[key]) if key in row else None for row in rows]
+            received = [{name: value for name, value in row.items() if name != key} for row in rows]
             features = in_force.champion.features_of(rows)
-            return Asked(by=BY_APPLICATION, features=features, received=rows, clients=clients)
+            return Asked(by=BY_APPLICATION, features=features, received=received, clients=clients)
 
         return asked
 
     def _laid_out(self) -> dict[str, dict[str, Route]]:
         """Every route by path and method."""
 
-        def scoring(path: str, ask: Callable[[Request, InForce], Question | Awaitable[Question]]) -> tuple[str, Route]:
+        def scoring(path: str, ask: Callable[[Request, InForce], Question]) -> tuple[str, Route]:
             return path, Route(label=path, method="POST", scope=PREDICT, ask=ask)
 
         def telling(path: str, scope: str | None, tell: Callable[[Request], Reply]) -> tuple[str, Route]:
             return path, Route(label=path, method="GET", scope=scope, tell=tell)
 
         def tensors(request: Request, in_force: InForce) -> Question:
-            inference.served(request.version, in_force.champion.version)
+            _served(request.version, in_force)
             return inference.read(request, self._reader, self._from_applications(in_force))
 
         def of_version(reply: Callable[[int], Reply]) -> Callable[[Request], Reply]:
-            def tell(request: Request) -> Reply:
-                version = self.releases.in_force.champion.version
-                inference.served(request.version, version)
-                return reply(version)
-
-            return tell
+            return lambda request: reply(_served(request.version, self.releases.in_force))
 
         nothing = Reply(b"", HTTPStatus.OK, b"text/plain")
         model = "/v2/models/loan-default"
@@ -400,36 +408,38 @@ class Application:
         said.error("%s failed with %s at %s", label, type(failure).__name__, " > ".join(places[-4:]))
         return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the endpoint failed; its log says where").reply()
 
-    async def _look_around(self) -> None:
-        """Every half second: who stands, which table, whose tokens; and the log to disk."""
-        looks = 0
+    async def _again_and_again(self, seconds: float, what: Callable[[], None]) -> None:
         while True:
-            await asyncio.sleep(self._limits.seconds_between_looks)
-            looks += 1
+            await asyncio.sleep(seconds)
             try:
-                await asyncio.to_thread(self._look, looks)
-            except Exception as failure:
-                said.error("Looking around failed: %s", type(failure).__name__)
+                await asyncio.to_thread(what)
+            except Exception as failure:  # the next time may be better, and must come
+                said.error("%s failed with %s", what.__name__.strip("_"), type(failure).__name__)
 
-    def _look(self, looks: int) -> None:
-        self.releases.look()
-        self._online.look()
-        try:
-            self.access.look()
-        except Refusal as reason:
-            said.error("The tokens known before stay valid: %s", reason)
+    def _sync(self) -> None:
+        """Force to disk what was answered since."""
         try:
             self._log.sync()
             self._repeats.sync()
         except (OSError, sqlite3.Error) as failing:
             metrics.UNSYNCED.inc()
             said.error("The log cannot be forced to disk: %s", type(failing).__name__)
-        if looks % 20 == 0:
-            self._log.measure()
-            metrics.forget_dead_workers()
-        if looks % 7_200 == 1:
-            self._repeats.forget()
+
+    def _look(self) -> None:
+        """Whose tokens, who stands, which table: each for itself, so that one in trouble keeps none of the others."""
+        try:
+            self.access.look()
+        except Refusal as reason:
+            said.error("%s", reason)
+        self.releases.look()
         self._tell_what_stands()
+        self._online.look()
+
+    def _go_round(self) -> None:
+        """What need not be done often: measure the log, forget what is old."""
+        self._log.measure()
+        metrics.forget_dead_workers()
+        self._repeats.forget()
 
     def _tell_what_stands(self) -> None:
         in_force = self.releases.in_force
@@ -444,6 +454,41 @@ class Application:
         metrics.WAITING.set(self._waiting)
         metrics.BACKLOG.set(self._log.backlog)
         metrics.LOG_BYTES.set(self._log.bytes)
+
+
+def _accessed(file: Path | None) -> Access:
+    """The tokens of a file; a box whose tokens make no sense starts and lets nobody in."""
+    try:
+        return Access(file)
+    except Refusal as reason:
+        said.error("%s", reason)
+        return Access.closed(file)
+
+
+async def _by(until: float, receive: Receive) -> dict[str, Any]:
+    try:
+        return await asyncio.wait_for(receive(), max(0.0, until - asyncio.get_running_loop().time()))
+    except TimeoutError:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come") from None
+
+
+async def _made(question: Question) -> Asked:
+    """What is scored, made of the rows that were read."""
+    asked = question.features(question.rows)
+    return asked if isinstance(asked, Asked) else await asked
+
+
+def _served(version: str | None, in_force: InForce) -> int:
+    """The version that answers: the one asked for where it does, else the champion's.
+
+    Raises:
+        Problem: 404, naming the version that does.
+    """
+    scorer = in_force.champion if version is None else in_force.of_version(version)
+    if scorer is None:
+        answers = in_force.champion.version
+        raise Problem(HTTPStatus.NOT_FOUND, f"this version is not served; version {answers} is")
+    return scorer.version
 
 
 def _the_name(in_body: str | None, headers: Mapping[bytes, bytes]) -> str | None:

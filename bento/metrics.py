@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 REGISTRY = CollectorRegistry()
@@ -66,7 +66,7 @@ def scores_of(arm: str, decision: str) -> Histogram:
 
 def page() -> bytes:
     """Every worker's metrics as Prometheus reads them."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if values.ValueClass is values.MutexValue:
         return bytes(generate_latest(REGISTRY))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)

@@ -10,6 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as midnight
 from functools import lru_cache
@@ -43,13 +44,22 @@ Rows = tuple[NDArray[np.int64], NDArray[np.float32]]
 said = logging.getLogger("loan_default")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A table that was taken over: what is said of it, before when its rows are stale, and its digest."""
+
+    facts: OnlineFacts
+    stale_before: int
+    digest: str
+    table: OnlineTable | None = None
+
+
 class Online(ABC):
     """The online table in force, the last sound one for as long as a newer one is damaged."""
 
     def __init__(self, book: LoanBook) -> None:
         self._book = book
-        self._facts: OnlineFacts | None = None
-        self._stale_before = 0
+        self._taken: Taken | None = None
         self._seen: str | None = None
         self._tried = -SECONDS_BEFORE_TRYING_AGAIN
         self.why_not = "no online table has been looked for yet"
@@ -61,24 +71,24 @@ class Online(ABC):
         is_new = False
         try:
             pointer = self._pointer()
-            if self._facts is not None and pointer in (None, self._seen):
+            if self._taken is not None and pointer in (None, self._taken.digest):
                 return
             if pointer == self._seen and time.monotonic() - self._tried < SECONDS_BEFORE_TRYING_AGAIN:
                 return
             is_new, self._seen, self._tried = pointer != self._seen, pointer, time.monotonic()
-            facts = self._taken(pointer)
-        except (Refusal, OSError, ValueError, KeyError, TypeError) as reason:
-            if self._facts is None:
-                self.why_not = str(reason) if isinstance(reason, Refusal) else "the online table cannot be read"
-            elif is_new:
+            facts, table = self._read(pointer)
+            # The book's clock: its decision day, or the newest statement where months have arrived since.
+            decided = datetime.combine(self._book.as_of, midnight.min, UTC)
+            today = max(decided, datetime.fromisoformat(facts.features_as_of))
+            stale_before = (today - self._book.feature_life - EPOCH) // MICROSECOND
+            # One reference, so that no request sees half of one table and half of another.
+            self._taken = Taken(facts=facts, stale_before=stale_before, digest=pointer or "", table=table)
+        except Exception as reason:  # whatever a reader raises at bytes that make no sense
+            known = isinstance(reason, Refusal)
+            self.why_not = str(reason) if known else f"the online table cannot be read ({type(reason).__name__})"
+            if self._taken is not None and is_new:
                 self.refusals += 1
-                said.error("An online table was passed over, the one before goes on answering: %s", reason)
-            return
-        # The book's clock: its decision day, or the newest statement where months have arrived since.
-        decided = datetime.combine(self._book.as_of, midnight.min, UTC)
-        today = max(decided, datetime.fromisoformat(facts.features_as_of))
-        self._stale_before = (today - self._book.feature_life - EPOCH) // MICROSECOND
-        self._facts = facts
+                said.error("An online table was passed over, the one before goes on answering: %s", self.why_not)
 
     async def asked(
         self, clients: Sequence[int], scorer: Scorer, *, answers_stale: bool = POLICY.endpoint.answers_stale
@@ -89,16 +99,17 @@ class Online(ABC):
             Problem: 404 naming the entries that are no clients, 503 where there is no table or it was computed by
                 another book, or where features are past their life and the policy does not answer from such.
         """
-        facts, stale_before = self._facts, self._stale_before
-        if facts is None:
+        taken = self._taken
+        if taken is None:
             raise _unavailable(self.why_not)
+        facts = taken.facts
         if (facts.book_digest, facts.features) != (scorer.book.digest, scorer.release.facts.features):
             raise _unavailable(
                 f"the online table was computed by book {facts.book_digest}, the release was trained on "
                 f"{scorer.book.digest}; run `loan-assets run`"
             )
         try:
-            as_of, features = await self._rows(clients)
+            as_of, features = await self._rows(clients, taken)
         except Refusal as refusal:
             raise _unavailable(str(refusal)) from None
         except UnknownClients as unknown:
@@ -107,7 +118,7 @@ class Online(ABC):
             more = f" and {len(unknown.positions) - 10} more" if len(unknown.positions) > 10 else ""
             raise Problem(HTTPStatus.NOT_FOUND, f"{entries}{more}: not a client of the bank") from None
         stated = as_of.tolist()
-        stale = [instant < stale_before for instant in stated]
+        stale = [instant < taken.stale_before for instant in stated]
         if not answers_stale and any(stale):
             raise _unavailable(
                 f"features of {sum(stale)} of the clients are older than {self._book.feature_life.days} days"
@@ -126,35 +137,34 @@ class Online(ABC):
 
     @abstractmethod
     def _pointer(self) -> str | None:
-        """What changes when another table is put in force."""
+        """The digest of the table in force."""
 
     @abstractmethod
-    def _taken(self, pointer: str | None) -> OnlineFacts:
-        """Take over the table in force."""
+    def _read(self, pointer: str | None) -> tuple[OnlineFacts, OnlineTable | None]:
+        """What is said of the table in force, and the table where it is held here."""
 
     @abstractmethod
-    async def _rows(self, clients: Sequence[int]) -> Rows:
+    async def _rows(self, clients: Sequence[int], taken: Taken) -> Rows:
         """The instants and features of clients."""
 
 
 class OnlineInFiles(Online):
-    """The table below a folder, mapped."""
+    """The table below a folder, in memory."""
 
     def __init__(self, root: Path, book: LoanBook) -> None:
         self._root = root
-        self._table: OnlineTable | None = None
         super().__init__(book)
 
     def _pointer(self) -> str | None:
         return pointer_of(self._root)
 
-    def _taken(self, pointer: str | None) -> OnlineFacts:  # noqa: ARG002 - files know their own pointer
-        self._table = read_online(self._root)
-        return self._table.facts
+    def _read(self, pointer: str | None) -> tuple[OnlineFacts, OnlineTable | None]:  # noqa: ARG002 - files know it
+        table = read_online(self._root)
+        return table.facts, table
 
-    async def _rows(self, clients: Sequence[int]) -> Rows:
-        table = self._table
-        assert table is not None  # facts are there, so is the table
+    async def _rows(self, clients: Sequence[int], taken: Taken) -> Rows:
+        table = taken.table
+        assert table is not None  # held here
         rows = table.rows_of(clients)
         return table.as_of[rows], table.features[rows]
 
@@ -169,26 +179,22 @@ class OnlineInRedis(Online):
         self._server = online_redis.connected(place, seconds=2.0)
         patience = online_redis.PATIENCE
         self._asking: Any = Redis.from_url(place, socket_timeout=patience, socket_connect_timeout=patience)
-        self._digest, self._width = "", 0
         super().__init__(book)
 
     def _pointer(self) -> str | None:
         with online_redis.told(self._place):
             return online_redis.pointer_of(self._server)
 
-    def _taken(self, pointer: str | None) -> OnlineFacts:
+    def _read(self, pointer: str | None) -> tuple[OnlineFacts, OnlineTable | None]:
         if pointer is None:
             raise Refusal("No online table is in force in Redis.", "Materialize online_features.")
         with online_redis.told(self._place):
-            facts = online_redis.read_facts(self._server, pointer)
-        self._digest, self._width = pointer, len(facts.features)
-        return facts
+            return online_redis.read_facts(self._server, pointer), None
 
-    async def _rows(self, clients: Sequence[int]) -> Rows:
-        digest, width = self._digest, self._width
+    async def _rows(self, clients: Sequence[int], taken: Taken) -> Rows:
         with online_redis.told(self._place):
-            values = await self._asking.mget(online_redis.keys_of(digest, clients))
-        return online_redis.rows_from(values, width)
+            values = await self._asking.mget(online_redis.keys_of(taken.digest, clients))
+        return online_redis.rows_from(values, len(taken.facts.features))
 
     async def close(self) -> None:
         """Let go of connections."""

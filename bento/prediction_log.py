@@ -36,6 +36,7 @@ class PredictionLog:
         self._size = 0
         self._torn = False
         self._full: list[int] = []
+        self._failed = False
         self.backlog = 0
         self.bytes = 0
         self.measure()
@@ -50,6 +51,7 @@ class PredictionLog:
             return
         content = b"".join([record.line() for record in records])
         if self.bytes + len(content) > self._limits.log_bytes:
+            self._failed = True
             raise CannotRecord(
                 f"the prediction log has reached its limit of {self._limits.log_bytes:,} bytes; archive its older days"
             )
@@ -63,9 +65,11 @@ class PredictionLog:
                 self._size += written
                 self.backlog += written
                 self.bytes += written
+                self._failed = cut
                 if cut:
                     raise CannotRecord("the prediction log cannot be written: no space left on its disk")
         except OSError as error:
+            self._failed = True
             raise CannotRecord(f"the prediction log cannot be written: {error.strerror}") from None
 
     def sync(self) -> None:
@@ -75,16 +79,17 @@ class PredictionLog:
             OSError: when the disk fails; what was written stays in the backlog.
         """
         with self._lock:
-            full, self._full = self._full, []
             # A second handle: the file may be closed by a new day while this one waits for the disk.
-            files = [*full, *([os.dup(self._file)] if self._file >= 0 else [])]
-            covered = self.backlog
+            files = [*self._full, *([os.dup(self._file)] if self._file >= 0 else [])]
+            self._full, covered = [], self.backlog
         try:
-            for file in files:
-                os.fdatasync(file)
-        finally:
-            for file in files:
-                os.close(file)
+            while files:
+                os.fdatasync(files[0])
+                os.close(files.pop(0))
+        except OSError:
+            with self._lock:
+                self._full += files  # to be tried again
+            raise
         with self._lock:
             self.backlog -= covered
 
@@ -97,13 +102,24 @@ class PredictionLog:
             except OSError:  # an archived day may go while it is counted; a place that is no folder holds no lines
                 continue
         self.bytes = found
+        if self._failed:
+            self._failed = not self._has_room()
 
     def is_writable(self) -> bool:
-        """Whether the place of the log is there, or can be made, and there is room within its limit."""
+        """Whether the next answer can be recorded, as far as is known: the last one could, or there is room again."""
         place = self._folder
         while not place.exists():
             place = place.parent
-        return place.is_dir() and os.access(place, os.W_OK) and self.bytes < self._limits.log_bytes
+        return not self._failed and place.is_dir() and os.access(place, os.W_OK)
+
+    def _has_room(self) -> bool:
+        """Whether there is room again for the answers to a large request."""
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError:
+            return False
+        free = min(disk.f_bavail * disk.f_frsize, self._limits.log_bytes - self.bytes)
+        return free > self._limits.largest_body * 4
 
     def close(self) -> None:
         """Force everything to disk and let go of the file."""
@@ -114,7 +130,8 @@ class PredictionLog:
             self._file, self._day = -1, ""
 
     def _opened(self, day: str) -> int:
-        if day != self._day or self._size >= self._limits.log_file_bytes:
+        is_gone = self._file >= 0 and os.fstat(self._file).st_nlink == 0  # somebody has removed the day
+        if day != self._day or is_gone or self._size >= self._limits.log_file_bytes:
             if self._file >= 0:
                 self._full.append(self._file)
                 self._file, self._day = -1, ""

@@ -76,8 +76,9 @@ class Reader:
             return self._applications_slowly(body)
         rows: list[Received] = read["applications"]
         # Unknown and repeated fields are passed over by the decoder; then the body holds more colons than were read.
+        # Where there are escapes, a colon need not look like one.
         colons = sum(map(len, rows)) + _colons(read)
-        if body.count(b":") != colons or not 0 < len(rows) <= self._most_rows:
+        if body.count(b":") != colons or b"\\" in body or not 0 < len(rows) <= self._most_rows:
             return self._applications_slowly(body)
         if not all(self._keeps_the_codes(row) for row in rows):
             return self._applications_slowly(body)
@@ -94,7 +95,8 @@ class Reader:
             read = self._clients.decode(body)
         except (msgspec.MsgspecError, RecursionError):
             read = None
-        if read is not None and body.count(b":") == _colons(read) and 0 < len(read[key]) <= self._most_rows:
+        is_plain = read is not None and body.count(b":") == _colons(read) and b"\\" not in body
+        if read is not None and is_plain and 0 < len(read[key]) <= self._most_rows:
             return read[key], named(read.get("request_id"))
         asked = as_object(self.decode(body), key, "request_id")
         return self.client_numbers(asked[key], key), named(asked.get("request_id"))
@@ -129,7 +131,9 @@ class Reader:
         missing = next((name for name in self._needed if name not in given), None)
         if missing:
             raise BadRequest(f"{where}: {missing} is missing")
-        return {name: _number(self._known[name], value, f"{where}: {name}") for name, value in given.items()}
+        row = {name: _number(self._known[name], value, f"{where}: {name}") for name, value in given.items()}
+        key = self._book.key.name
+        return {**row, key: int(row[key])} if key in row else row
 
     def entries(self, asked: object, where: str) -> Sequence[Any]:
         """A list with as many entries as may be asked at once.
@@ -150,7 +154,7 @@ class Reader:
             BadRequest: saying where it stops being JSON, without repeating it.
         """
         try:
-            return json.loads(body, object_pairs_hook=self._once)
+            return json.loads(body.decode("utf-8"), object_pairs_hook=self._once)
         except RecursionError:
             raise BadRequest("the body is nested too deeply") from None
         except UnicodeDecodeError:

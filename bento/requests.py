@@ -6,9 +6,10 @@ them (`protocols`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,7 @@ class Request:
     headers: Mapping[bytes, bytes]
     body: bytes = b""
     version: str | None = None
+    caller: str = ""
 
 
 @dataclass(slots=True)
@@ -39,16 +41,23 @@ class Reply:
     headers: Sequence[tuple[bytes, bytes]] = ()
 
 
+Features = Callable[[Sequence[Any]], Asked | Awaitable[Asked]]
 Write = Callable[[Sequence[PredictionRecord], Mapping[str, str], str], Reply]
 
 
 @dataclass(slots=True)
 class Question:
-    """A scoring request in no protocol's words: what is asked, how to answer, the caller's own name for it."""
+    """A scoring request in no protocol's words.
 
-    asked: Asked
+    `rows` are the applications or client numbers that were read, `features` makes of them what is scored, `write` words
+    the answer, `name` is the caller's own name for the request, `version` the one that it wants to be answered by.
+    """
+
+    rows: Sequence[Any]
+    features: Features
     write: Write
     name: str | None = None
+    version: str | None = None
 
 
 class Problem(Exception):

@@ -79,6 +79,10 @@ class Scorer:
                 "Materialize loan_bento again, so that the box carries the book of its release.",
             )
         features = release.facts.features
+        if features != book.feature_names:
+            raise Refusal(
+                f"Release {release.digest[:12]} takes other features than its book computes.", "Release it again."
+            )
         tables = TreeTables.of(release.trees, len(features))
         if not tables.agree_with(release.trees, _rehearsal(release, len(features))):
             raise Refusal(f"The tables of release {release.digest[:12]} disagree with its trees.", "Release it again.")

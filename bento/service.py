@@ -75,7 +75,7 @@ class LoanDefault:
     def __init__(self) -> None:
         places = Places.from_environment(RELEASE)
         refuse_open_port(has_tokens=places.tokens is not None)
-        FirstInLine.application = self.application = Application(places, bounds_bodies=IS_PATIENT)
+        FirstInLine.application = self.application = Application(places, bounds_bodies=not IS_PATIENT)
         # What is loaded by now stays; collections need not walk through it again.
         gc.collect()
         gc.freeze()

@@ -140,12 +140,11 @@ def served(
     with printed.open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.home)
         try:
-            _wait(server, port)
+            if not _is_ready_in_time(server, port):
+                last = printed.read_text().strip().splitlines()[-1:]
+                said = f" Its last words: {last[0][-300:]}" if last else ""
+                raise Refusal(f"The endpoint is not ready after {START_SECONDS:.0f} s.{said}", f"See {printed}.")
             yield Endpoint(port=port, process=server.pid)
-        except TimeoutError:
-            last = printed.read_text().strip().splitlines()[-1:]
-            said = f" Its last words: {last[0][-300:]}" if last else ""
-            raise Refusal(f"The endpoint is not ready after {START_SECONDS:.0f} s.{said}", f"See {printed}.") from None
         finally:
             server.terminate()
             try:
@@ -154,20 +153,20 @@ def served(
                 server.kill()
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+def _is_ready_in_time(server: subprocess.Popen[bytes], port: int) -> bool:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and server.poll() is None:
         connection = http.client.HTTPConnection(HOST, port, timeout=2)
         try:
             connection.request("GET", "/readyz")
             if connection.getresponse().status == http.client.OK:
-                return
+                return True
         except OSError:
             pass
         finally:
             connection.close()
         time.sleep(0.1)
-    raise TimeoutError
+    return False
 
 
 def _ask(connection: http.client.HTTPConnection, route: str, body: str) -> Reply:

@@ -8,11 +8,12 @@ about. It is written from the feature store and held equal to it by a check.
     as_of.npy      the instant of each client's newest statement, int64 microseconds since 1970 UTC, shape (clients,)
     features.npy   float32, shape (clients, features)
 
-The arrays are mapped, not copied: workers share them, and a table larger than memory can still be read.
+It is read into memory whole, so that what is answered from is what was verified.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.refusal import Refusal
-from loan_assets.sealed import in_force, pointed_at
+from loan_assets.sealed import contents, in_force, pointed_at
 
 FORMAT = "loan-assets/online/2"
 SHELF = "clients"
@@ -115,11 +116,12 @@ def read_online(root: Path) -> OnlineTable:
         Refusal: when there is none, it is damaged, or of a format that this code does not know.
     """
     digest, folder = in_force(root / SHELF)
-    facts = json.loads((folder / FACTS).read_text())
+    files = contents(folder, digest)
+    facts = json.loads(files[FACTS])
     if facts.get("format") != FORMAT:
         raise Refusal(f"{folder} is of format {facts.get('format')!r}; this code reads {FORMAT!r}.", AGAIN)
     clients, as_of, features = (
-        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (CLIENTS, AS_OF, FEATURES)
+        np.load(io.BytesIO(files[name]), allow_pickle=False) for name in (CLIENTS, AS_OF, FEATURES)
     )
     shapes = {as_of.shape[0], features.shape[0], len(clients)}
     if not len(clients) or len(shapes) > 1 or features.shape[1:] != (len(facts["features"]),):
@@ -127,8 +129,7 @@ def read_online(root: Path) -> OnlineTable:
     return OnlineTable(
         digest=digest,
         facts=OnlineFacts(**{**facts, "features": tuple(facts["features"])}),
-        # Plain arrays over the same mapped bytes: numpy's mapped class costs microseconds at every use.
-        clients=np.asarray(clients),
-        as_of=np.asarray(as_of),
-        features=np.asarray(features),
+        clients=clients,
+        as_of=as_of,
+        features=features,
     )

@@ -112,6 +112,7 @@ class Endpoint:
     retry_after: int = 1
     seconds_between_syncs: float = 0.5
     seconds_between_looks: float = 0.5
+    seconds_between_rounds: float = 10.0
     log_file_bytes: int = 64_000_000
     # A week at a hundred answers a second is about 70 GB; archive the older days or raise it.
     log_bytes: int = 100_000_000_000

@@ -42,7 +42,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     received, by the book's names; it is empty for an answer by client number. `features` are what was scored, in the
     book's order, None where missing; `features_as_of` is the instant of a client's newest statement, None for an
     application.
-    `arm` is `champion` or `canary`; `rehearsal` names the rehearsal that asked, and is empty for a real request.
+    `arm` is `champion` or `canary`; `rehearsal` names the rehearsal that asked, and is empty for a real request;
+    `caller` is whose token was shown, where tokens are asked for.
     """
 
     request_id: str
@@ -65,6 +66,7 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     is_stale: bool = False
     shadow: Shadow | None = None
     rehearsal: str = ""
+    caller: str = ""
 
     def line(self) -> bytes:
         """The record as it is written."""
@@ -73,8 +75,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prediction_id(self) -> str:
-        """The name of this one answer."""
-        return f"{self.request_id}/{self.row}"
+        """The name of this one answer; two callers may give their requests the same name."""
+        asked = f"{self.caller}:{self.request_id}" if self.caller else self.request_id
+        return f"{asked}/{self.row}"
 
     @property
     def day(self) -> str:

@@ -69,6 +69,22 @@ def verify(
     return digest
 
 
+def contents(folder: Path, expected: str) -> dict[str, bytes]:
+    """Every file of a sealed folder by its name, each read once and checked: what is used is what was verified.
+
+    Raises:
+        Refusal: naming the first file that is missing, altered or not listed.
+    """
+    verify(folder, expected=expected)
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    read = {}
+    for name, digest in files.items():
+        read[name] = (folder / name).read_bytes()
+        if hashlib.sha256(read[name]).hexdigest() != digest:
+            raise Refusal(f"{folder / name} is corrupt: its bytes do not match the digest it was sealed with.", RESTORE)
+    return read
+
+
 def pointed_at(place: Path) -> str | None:
     """The digest that a shelf's CURRENT names; None when nothing was ever put in force there."""
     try:

@@ -1,6 +1,7 @@
 """The log line: written whole, read whole, and a line that is not whole is counted and left out."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,34 @@ def test_what_was_written_is_forced_to_disk_by_a_sync(tmp_path: Path) -> None:
     log = PredictionLog(tmp_path)
     log.append(some(2))
     assert log.backlog == sum(len(record.line()) for record in some(2)) == log.bytes
-    log.sync()
-    assert log.backlog == 0
+    forced: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fdatasync", forced.append)
+        log.sync()
+    assert (log.backlog, len(forced)) == (0, 1)
     other = PredictionLog(tmp_path)
     assert other.bytes == log.bytes
+
+
+def test_a_disk_that_fails_is_tried_again_until_all_is_forced(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, replace_limits(log_file_bytes=600))
+    for record in some(4):
+        log.append([record])
+    written, descriptors = log.backlog, len(os.listdir("/proc/self/fd"))
+
+    def failing(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fdatasync", failing)
+        for _ in range(3):
+            with pytest.raises(OSError, match="Input/output"):
+                log.sync()
+    assert log.backlog == written
+    log.sync()
+    assert log.backlog == 0
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    log.close()
 
 
 def test_a_log_at_its_limit_takes_nothing_more(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The pointer: champion and challenger in one step, and a canary that always answers the same clients."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loan_assets.refusal import Refusal
+from loan_assets.release import write_release
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.standing import Challenger, Mode, is_canary
 from loan_assets_tests.conftest import Home, second_version
@@ -63,3 +65,15 @@ def test_what_cannot_stand_is_refused(store: ReleaseStore) -> None:
         store.challenge(1, Mode.SHADOW)
     with pytest.raises(Refusal, match=r"share of 1\.5"):
         store.challenge(2, Mode.CANARY, 1.5)
+
+
+def test_what_stands_stays_on_its_shelf_however_often_its_version_is_released_again(store: ReleaseStore) -> None:
+    champion = store.champion()
+    release = store.champion_release()
+    onnx = (Path(store.root) / champion.path / "model.onnx").read_bytes()
+    for number in range(4):
+        facts = replace(release.facts, evidence={"attempt": float(number)})
+        store.publish(1, lambda folder, facts=facts: write_release(folder, facts, release.trees, onnx))  # type: ignore[misc]
+    assert store.champion() == champion
+    assert store.champion_release().digest == champion.digest
+    assert len(list((Path(store.root) / "v1").glob("[0-9a-f]*"))) == 3

@@ -10,16 +10,15 @@ The input is one tensor `applications` of shape [rows, fields], or one tensor pe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 
-from bento.reading import BadRequest, Reader, Received
-from bento.requests import Problem, Question, Reply, Request, encode
-from bento.scorer import Asked
+from bento.reading import BadRequest, Reader
+from bento.requests import Features, Question, Reply, Request, encode
 from loan_assets.prediction_record import PredictionRecord
 
 MODEL = "loan-default"
@@ -59,17 +58,7 @@ def model(version: int, fields: Sequence[str]) -> Reply:
     return Reply(encode(said))
 
 
-def served(asked: str | None, version: int) -> None:
-    """Refuse to speak for a version that does not answer now.
-
-    Raises:
-        Problem: 404, naming the version that does.
-    """
-    if asked is not None and asked != str(version):
-        raise Problem(HTTPStatus.NOT_FOUND, f"this version is not served; version {version} is")
-
-
-def read(request: Request, reader: Reader, applications: Callable[[Sequence[Received]], Asked]) -> Question:
+def read(request: Request, reader: Reader, features: Features) -> Question:
     """The rows of an inference request.
 
     Raises:
@@ -80,7 +69,7 @@ def read(request: Request, reader: Reader, applications: Callable[[Sequence[Rece
     if not isinstance(asked, dict) or not isinstance(asked.get("inputs"), list) or not asked["inputs"]:
         raise BadRequest("inputs is not a list with at least one tensor")
     name = asked.get("id")
-    if name is not None and (not isinstance(name, str) or len(name) > 256):
+    if name is not None and not (isinstance(name, str) and len(name) <= 256 and _is_text(name)):
         raise BadRequest("id is not a string of at most 256 characters")
     columns: dict[str, np.ndarray] = {}
     for position, tensor in enumerate(asked["inputs"]):
@@ -95,7 +84,7 @@ def read(request: Request, reader: Reader, applications: Callable[[Sequence[Rece
         for row, given in enumerate(reader.entries(_rows(columns, reader.order), WHOLE))
     ]
     form = _form(asked, name)
-    return Question(applications(rows), lambda records, _, source: write(records, form, source))
+    return Question(rows, features, lambda records, _, source: write(records, form, source), version=request.version)
 
 
 def write(records: Sequence[PredictionRecord], form: Form, source: str) -> Reply:
@@ -133,12 +122,17 @@ def write(records: Sequence[PredictionRecord], form: Form, source: str) -> Reply
     return Reply(head + behind, HTTPStatus.OK, b"application/octet-stream", [length])
 
 
+def _is_text(word: str) -> bool:
+    """Whether a string can be sent back: JSON can spell half a character, UTF-8 cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
+
+
 def _split(request: Request) -> tuple[bytes, bytes]:
     """The JSON of a body, and the binary data behind it."""
     length = request.headers.get(LENGTH)
     if length is None:
         return request.body, b""
-    if not length.isdigit() or int(length) > len(request.body):
+    if not length.isdigit() or len(length) > 9 or int(length) > len(request.body):
         raise BadRequest("Inference-Header-Content-Length is not the length of the JSON in the body")
     return request.body[: int(length)], request.body[int(length) :]
 

@@ -6,11 +6,10 @@ Source: https://kserve.github.io/website/docs/concepts/architecture/data-plane/v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from bento.reading import Reader, Received, as_object
-from bento.requests import Question, Reply, Request, encode, prediction_of
-from bento.scorer import Asked
+from bento.reading import Reader, as_object
+from bento.requests import Features, Question, Reply, Request, encode, prediction_of
 from loan_assets.prediction_record import PredictionRecord
 
 MODEL = "loan-default"
@@ -26,7 +25,7 @@ def status() -> Reply:
     return Reply(encode({"name": MODEL, "ready": True}))
 
 
-def read(request: Request, reader: Reader, applications: Callable[[Sequence[Received]], Asked]) -> Question:
+def read(request: Request, reader: Reader, features: Features) -> Question:
     """The instances of a body, each an object with the book's fields or a list of them in the documented order.
 
     Raises:
@@ -37,7 +36,7 @@ def read(request: Request, reader: Reader, applications: Callable[[Sequence[Rece
         reader.application(given, f"instances[{row}]")
         for row, given in enumerate(reader.entries(asked["instances"], "instances"))
     ]
-    return Question(applications(rows), write)
+    return Question(rows, features, write)
 
 
 def write(records: Sequence[PredictionRecord], texts: Mapping[str, str], source: str) -> Reply:

@@ -5,13 +5,12 @@ Here: `POST /predict` and `POST /score`. Not here: how bodies are read (`reading
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bento.reading import Reader, Received
-from bento.requests import Prediction, Question, Reply, Request, encode, prediction_of
-from bento.scorer import Asked
+from bento.reading import Reader
+from bento.requests import Features, Prediction, Question, Reply, Request, encode, prediction_of
 from loan_assets.prediction_record import PredictionRecord
 
 
@@ -25,26 +24,24 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     predictions: Sequence[Prediction]
 
 
-def read_score(request: Request, reader: Reader, applications: Callable[[Sequence[Received]], Asked]) -> Question:
+def read_score(request: Request, reader: Reader, features: Features) -> Question:
     """The applications of a body.
 
     Raises:
         BadRequest: naming the row and the field.
     """
     rows, name = reader.applications(request.body)
-    return Question(applications(rows), write, name)
+    return Question(rows, features, write, name)
 
 
-async def read_predict(
-    request: Request, reader: Reader, clients: Callable[[Sequence[int]], Awaitable[Asked]]
-) -> Question:
+def read_predict(request: Request, reader: Reader, features: Features) -> Question:
     """The client numbers of a body.
 
     Raises:
         BadRequest: naming the entry.
     """
     numbers, name = reader.clients(request.body)
-    return Question(await clients(numbers), write, name)
+    return Question(numbers, features, write, name)
 
 
 def write(records: Sequence[PredictionRecord], texts: Mapping[str, str], source: str) -> Reply:

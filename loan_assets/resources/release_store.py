@@ -27,8 +27,10 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     root: str
 
     def publish(self, version: int, fill: Callable[[Path], None]) -> tuple[str, Path]:
-        """Write a release whole or not at all; returns its digest and its folder."""
-        written = self._store.write(f"v{version}", fill)
+        """Write a release whole or not at all; returns its digest and its folder. What stands is never cleared away."""
+        before = self._before()
+        standing = [one.digest for one in (before.champion, before.challenger) if one] if before else []
+        written = self._store.write(f"v{version}", fill, spared=standing)
         return written.digest, written.folder
 
     def crown(self, version: int, digest: str) -> Standing:

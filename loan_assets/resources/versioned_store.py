@@ -14,7 +14,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +44,13 @@ class VersionedStore:
     root: Path
     keep: int
 
-    def write(self, shelf: str, fill: Callable[[Path], None]) -> Version:
+    def write(self, shelf: str, fill: Callable[[Path], None], spared: Collection[str] = ()) -> Version:
         """Let `fill` write files into an empty folder, then put that folder in force on the shelf.
 
         Args:
             shelf: the name, slashes allowed (`borrower_features/2005-09`).
             fill: writes the files; what it raises leaves the shelf as it was.
+            spared: digests that stay on the shelf however old they are, because something points at them.
 
         Raises:
             Refusal: when the disk is full, the place cannot be written, or another writer holds the shelf.
@@ -67,7 +68,7 @@ class VersionedStore:
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
             _point(place, digest)
-            self._retire(place)
+            self._retire(place, spared)
         return Version(shelf=shelf, digest=digest, folder=folder)
 
     def current(self, shelf: str) -> Version | None:
@@ -102,10 +103,10 @@ class VersionedStore:
         sync(folder.parent)
         return folder
 
-    def _retire(self, place: Path) -> None:
-        """Remove the oldest versions beyond `keep`, never the one in force."""
-        in_force = (place / CURRENT).read_text().strip()[:16]
-        others = [path for path in self.versions(str(place.relative_to(self.root))) if path.name != in_force]
+    def _retire(self, place: Path, spared: Collection[str]) -> None:
+        """Remove the oldest versions beyond `keep`, never the one in force or a spared one."""
+        staying = {digest[:16] for digest in ((place / CURRENT).read_text().strip(), *spared)}
+        others = [path for path in self.versions(str(place.relative_to(self.root))) if path.name not in staying]
         for folder in others[: max(0, len(others) - (self.keep - 1))]:
             shutil.rmtree(folder)
 

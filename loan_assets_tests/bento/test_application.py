@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 from bento.access import new_token
-from bento.application import Places
+from bento.application import Application, Places
 from loan_assets.books import LoanBook, Role
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import CANARY, CHAMPION
+from loan_assets.refusal import Refusal
 from loan_assets.rehearsal import as_applications
 from loan_assets.release import read_release
 from loan_assets.resources.release_store import ReleaseStore
@@ -138,6 +139,71 @@ def test_the_champion_is_swapped_without_a_restart(
     box.close()
 
 
+def resealed(store: ReleaseStore, version: int, name: str, content: bytes) -> str:
+    """A release that is sealed well and makes no sense; returns its digest."""
+    from loan_assets.resources.versioned_store import VersionedStore
+
+    source = Path(store.root) / "v2"
+    folder = source / (source / "CURRENT").read_text()[:16]
+
+    def fill(place: Path) -> None:
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        (place / name).write_bytes(content)
+
+    return VersionedStore(root=Path(store.root), keep=2).write(f"v{version}", fill).digest
+
+
+def point_at(store: ReleaseStore, champion: tuple[int, str], challenger: tuple[int, str] | None = None) -> None:
+    """Move the pointer without the platform's own checks."""
+    from loan_assets.resources.versioned_store import VersionedStore
+    from loan_assets.standing import SHELF, Challenger, Standing, Standings
+
+    def named(kind: Any, given: tuple[int, str], **more: Any) -> Any:
+        return kind(version=given[0], digest=given[1], path=f"v{given[0]}/{given[1][:16]}", **more)
+
+    beside = named(Challenger, challenger, mode=Mode.CANARY, share=1.0) if challenger else None
+    standings = Standings(champion=named(Standing, champion), challenger=beside)
+    VersionedStore(root=Path(store.root), keep=2).write(SHELF, standings.write)
+
+
+SENSELESS = (
+    ("release.json", b"[]"),
+    ("release.json", b"{}"),
+    ("trees/value.npy", b""),
+    ("trees/feature.npy", b"\x93NUMPY"),
+)
+
+
+@pytest.mark.parametrize(("name", "content"), SENSELESS)
+def test_a_sealed_release_that_makes_no_sense_stops_neither_a_running_nor_a_new_box(
+    name: str, content: bytes, followed: Callable[[], Box], store: ReleaseStore, good: dict[str, Any]
+) -> None:
+    running = followed()
+    point_at(store, (3, resealed(store, 3, name, content)))
+    assert not running.application.releases.look()
+    running.application._look()
+    assert running.post("/score", {"applications": [good]}).body["model_version"] == 1
+    assert running.ask("GET", "/standing").body["refused_releases"] == 1
+    fresh = followed()
+    assert fresh.post("/score", {"applications": [good]}).body["release_source"] == "bento"
+    running.close()
+    fresh.close()
+
+
+@pytest.mark.parametrize(("name", "content"), SENSELESS)
+def test_a_bad_challenger_does_not_keep_the_champion_from_its_place(
+    name: str, content: bytes, followed: Callable[[], Box], store: ReleaseStore, good: dict[str, Any]
+) -> None:
+    box = followed()
+    second = (2, (Path(store.root) / "v2" / "CURRENT").read_text().strip())
+    point_at(store, second, challenger=(3, resealed(store, 3, name, content)))
+    assert box.application.releases.look()
+    answer = box.post("/score", {"applications": [good]}).body
+    assert (answer["model_version"], answer["release_source"]) == (2, "store")
+    assert box.ask("GET", "/standing").body["challenger"] is None
+    box.close()
+
+
 @pytest.mark.parametrize("damaged", ["trees/value.npy", "release.json", "manifest.json"])
 def test_a_bad_release_is_refused_and_the_one_before_goes_on(
     damaged: str, followed: Callable[[], Box], store: ReleaseStore, good: dict[str, Any]
@@ -234,6 +300,23 @@ def test_a_canary_answers_its_share_and_each_client_always_alike(
     box.close()
 
 
+def test_a_version_that_is_asked_for_by_its_number_answers_whoever_the_client_is(
+    followed: Callable[[], Box], store: ReleaseStore, good: dict[str, Any], book: LoanBook
+) -> None:
+    store.challenge(2, Mode.CANARY, 1.0)
+    box = followed()
+    row = [good[column.name] for column in book.with_role(Role.FEATURE)]
+    body = {"inputs": [{"name": "applications", "datatype": "FP64", "shape": [1, len(row)], "data": row}]}
+    for version in ("1", "2"):
+        answer = box.post(f"/v2/models/loan-default/versions/{version}/infer", body)
+        assert answer.body["model_version"] == version
+        assert box.ask("GET", f"/v2/models/loan-default/versions/{version}/ready").status == 200
+    assert box.post("/v2/models/loan-default/versions/3/infer", body).status == 404
+    several = box.post("/score", {"applications": [good, good]}).body
+    assert several["model_version"] == 1  # applicants without a number are not one client
+    box.close()
+
+
 def test_a_request_about_several_clients_is_answered_by_the_champion_alone(
     followed: Callable[[], Box], store: ReleaseStore
 ) -> None:
@@ -242,6 +325,52 @@ def test_a_request_about_several_clients_is_answered_by_the_champion_alone(
     assert box.post("/predict", {"client_ids": [1]}).body["model_version"] == 2
     assert box.post("/predict", {"client_ids": [1, 2]}).body["model_version"] == 1
     assert [record.arm for record in box.records()] == [CANARY, CHAMPION, CHAMPION]
+    box.close()
+
+
+def test_a_repeat_is_answered_from_the_record_whatever_has_changed_since_and_however_it_is_spelled(
+    places: Places, ran: Home, tmp_path: Path, good: dict[str, Any]
+) -> None:
+    shutil.copytree(ran.settings.online, tmp_path / "online")
+    box = Box(replace(places, online=str(tmp_path / "online")))
+    first = box.post("/predict", {"client_ids": [1], "request_id": "p"})
+    box.application._online._taken = None
+    assert box.post("/predict", {"client_ids": [2]}).status == 503
+    assert box.post("/predict", {"client_ids": [1], "request_id": "p"}).content == first.content
+    spelled = json.dumps({"request_id": "s", "applications": [dict(reversed(good.items()))]}, indent=3).encode()
+    plain = box.post("/score", {"applications": [good], "request_id": "s"})
+    assert box.ask("POST", "/score", spelled).content == plain.content
+    assert len(box.records()) == 2
+    box.close()
+
+
+def test_a_damaged_record_of_named_requests_is_set_aside(places: Places, good: dict[str, Any]) -> None:
+    places.predictions.mkdir(parents=True)
+    (places.predictions / "repeats.db").write_bytes(b"not a database" * 100)
+    box = Box(places)
+    assert box.post("/score", {"applications": [good], "request_id": "a"}).status == 200
+    assert list(places.predictions.glob("repeats.damaged-*"))
+    box.close()
+
+
+def test_a_removed_day_or_record_is_begun_again_before_the_next_answer(places: Places, good: dict[str, Any]) -> None:
+    box = Box(places)
+    assert box.post("/score", {"applications": [good], "request_id": "a"}).status == 200
+    shutil.rmtree(places.predictions)
+    places.predictions.mkdir()
+    assert box.post("/score", {"applications": [good], "request_id": "b"}).status == 200
+    assert box.post("/score", {"applications": [good]}).status == 200
+    assert len(box.records()) == 2
+    box.close()
+
+
+def test_a_table_that_is_altered_in_place_changes_no_answer(places: Places, ran: Home, tmp_path: Path) -> None:
+    shutil.copytree(ran.settings.online, tmp_path / "online")
+    box = Box(replace(places, online=str(tmp_path / "online")))
+    before = box.post("/predict", {"client_ids": [1, 2]}).body["predictions"]
+    for file in (tmp_path / "online").rglob("*.npy"):
+        file.write_bytes(b"\x00" * 100)
+    assert box.post("/predict", {"client_ids": [1, 2]}).body["predictions"] == before
     box.close()
 
 
@@ -313,6 +442,53 @@ def test_with_tokens_every_route_but_the_probes_asks_for_one(guarded: tuple[Box,
     box.close()
 
 
+@pytest.mark.parametrize("left", ["", "# nobody\n", None])
+def test_the_last_token_can_be_taken_away_too(guarded: tuple[Box, str, str], left: str | None) -> None:
+    box, predict, admin = guarded
+    file = box.places.tokens
+    assert file is not None
+    if left is None:
+        file.unlink()
+    else:
+        file.write_text(left)
+    with pytest.raises(Refusal, match="nobody is let in"):
+        box.application.access.look()
+    for shown in (predict, admin, "", "x" * 43):
+        assert box.ask("GET", "/v1/models", headers={"authorization": f"Bearer {shown}"}).status == 401
+    box.close()
+
+
+def test_a_file_of_tokens_with_a_broken_line_is_not_taken_over(guarded: tuple[Box, str, str]) -> None:
+    box, predict, _ = guarded
+    file = box.places.tokens
+    assert file is not None
+    file.write_text("bank predict nonsense\n")
+    with pytest.raises(Refusal, match="Line 1 of the tokens"):
+        box.application.access.look()
+    assert box.ask("GET", "/v1/models", headers={"authorization": f"Bearer {predict}"}).status == 200
+    box.close()
+
+
+def test_a_box_whose_tokens_make_no_sense_starts_and_lets_nobody_in(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("")
+    box = Box(replace(places, tokens=tmp_path / "tokens"))
+    assert (box.ask("GET", "/v1/models").status, box.ask("GET", "/livez").status) == (401, 200)
+    box.close()
+
+
+def test_a_record_says_whose_token_was_shown_and_names_belong_to_their_caller(
+    places: Places, tmp_path: Path, good: dict[str, Any]
+) -> None:
+    (first, one), (second, other) = (new_token(name, frozenset({"predict"})) for name in ("bank", "broker"))
+    (tmp_path / "tokens").write_text(f"{one.line()}\n{other.line()}\n")
+    box = Box(replace(places, tokens=tmp_path / "tokens"))
+    for shown, asked in ((first, [good]), (second, [good, good])):
+        body = {"applications": asked, "request_id": "1"}
+        assert box.post("/score", body, authorization=f"Bearer {shown}").status == 200
+    assert Counter(record.caller for record in box.records()) == {"bank": 1, "broker": 2}
+    box.close()
+
+
 def test_a_token_that_was_taken_from_the_file_lets_nobody_in_any_more(guarded: tuple[Box, str, str]) -> None:
     box, predict, _ = guarded
     headers = {"authorization": f"Bearer {predict}"}
@@ -361,6 +537,8 @@ def test_bentoml_s_own_pages_are_not_there(box: Box, path: str) -> None:
 def test_a_wrong_method_is_told_the_right_one(box: Box) -> None:
     answer = box.ask("GET", "/score")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert box.ask("DELETE", "/livez").headers["allow"] == "GET, HEAD"
+    assert box.ask("HEAD", "/livez").status == 200
 
 
 def test_our_own_mistake_is_a_500_that_repeats_nothing(
@@ -395,7 +573,6 @@ def test_a_full_log_is_named_and_the_box_is_not_ready(places: Places, good: dict
     assert box.post("/score", {"applications": [good]}).status == 200
     refused = box.post("/score", {"applications": [good]})
     assert (refused.status, "archive its older days" in refused.body["error"]) == (503, True)
-    box.application._log.bytes = 2_001
     assert box.ask("GET", "/readyz").status == 503
     box.close()
 
@@ -408,3 +585,23 @@ def test_metrics_count_by_closed_lists_of_labels(box: Box, good: dict[str, Any])
     assert 'loan_request_seconds_count{route="other",status="404"}' in page
     assert 'loan_default_probability_count{arm="champion",decision="refuse"}' in page
     assert "who-knows-what" not in page
+
+
+def test_without_the_patient_protocol_the_application_bounds_bodies_itself(places: Places) -> None:
+    async def asked() -> int:
+        limits = replace(POLICY.endpoint, patience=0.3)
+        application = Application(places, limits, bounds_bodies=True)
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0.1)  # a byte now and then does not buy more time
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await application({"type": "http", "method": "POST", "path": "/score", "headers": []}, receive, send)
+        await application.close()
+        return int(sent[0]["status"])
+
+    assert asyncio.run(asyncio.wait_for(asked(), 5)) == 408

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -249,6 +249,85 @@ def test_a_hostile_body_is_refused_at_once_without_reading_on(kind: str, endpoin
     assert first.startswith(b"HTTP/1.1 %d " % status), first
     assert took <= 0.1
     said(**{kind.replace(" ", "_"): f"{took * 1e3:.1f} ms"})
+
+
+def test_headers_without_end_are_refused_and_take_no_memory(endpoint: Endpoint) -> None:
+    import psutil
+
+    def memory() -> int:
+        return sum(psutil.Process(worker).memory_info().rss for worker in endpoint.workers())
+
+    before = memory()
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=5) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: here\r\n")
+        sent = 0
+        with suppress(OSError):
+            while sent < 50_000_000:
+                connection.sendall(b"x-%d: %b\r\n" % (sent, b"x" * 8_000))
+                sent += 8_000
+        assert sent < 2_000_000
+        with suppress(OSError):  # the answer may be lost in a connection that is torn down
+            assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
+    assert memory() - before < 10_000_000
+
+
+@contextmanager
+def _connected(endpoint: Endpoint) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=5) as connection:
+        yield connection
+
+
+def test_no_way_of_hanging_up_leaves_the_endpoint_busy(endpoint: Endpoint, good: dict[str, Any]) -> None:
+    """Requests given up in every way, more often than may wait at once; afterwards everybody is answered."""
+    body = json.dumps({"applications": [good]}).encode()
+    post = b"POST /score HTTP/1.1\r\nhost: here\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    whole = post % (b"application/json", len(body)) + body
+    upgrade = b"GET /livez HTTP/1.1\r\nhost: here\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    ways: dict[str, bytes] = {
+        "hung up when asked": whole,
+        "hung up in the body": whole[:-50],
+        "refused before the body": post % (b"text/plain", len(body)) + body,
+        "pipelined": whole * 6,
+        "pipelined beyond the limit": whole * 30,
+        "with an upgrade behind it": whole + upgrade,
+        "an upgrade": upgrade,
+        "no http": b"\x16\x03\x01\x00" * 20,
+    }
+    for way, sent in ways.items():
+        for _ in range(size(40, 400)):
+            with _connected(endpoint) as connection, suppress(OSError):
+                connection.sendall(sent)
+        statuses = Counter(endpoint.post("/score", {"applications": [good]}).status for _ in range(20))
+        assert statuses == {200: 20}, way
+
+
+def test_callers_that_never_read_are_cut_off_and_nobody_waits_for_them(
+    endpoint: Endpoint, good: dict[str, Any]
+) -> None:
+    ask = b"GET /openapi.json HTTP/1.1\r\nhost: here\r\n\r\n"
+    deaf = [socket.socket() for _ in range(size(20, 100))]
+    for connection in deaf:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", endpoint.port))
+        connection.setblocking(False)
+    began = time.monotonic()
+    is_open = dict.fromkeys(deaf, True)
+    statuses: Counter[int] = Counter()
+    while any(is_open.values()) and time.monotonic() - began < 40:
+        for connection in [one for one, still in is_open.items() if still]:
+            try:
+                connection.send(ask)
+            except BlockingIOError:
+                pass
+            except OSError:
+                is_open[connection] = False
+        statuses[endpoint.post("/score", {"applications": [good]}).status] += 1
+        time.sleep(0.01)
+    assert set(statuses) == {200}
+    assert not any(is_open.values())
+    said(deaf=len(deaf), cut_off_after=f"{time.monotonic() - began:.1f} s", others=dict(statuses))
+    for connection in deaf:
+        connection.close()
 
 
 def test_slow_callers_are_closed_and_the_others_do_not_notice(endpoint: Endpoint, good: dict[str, Any]) -> None:

@@ -100,6 +100,15 @@ def test_v2_echoes_the_id_and_gives_the_outputs_asked_for(box: Box, good: dict[s
     assert unnamed["id"] == unnamed["parameters"]["request_id"] == box.records()[-1].request_id
 
 
+def test_v2_refuses_an_id_that_cannot_be_sent_back_and_records_nothing(
+    box: Box, good: dict[str, Any], order: list[str]
+) -> None:
+    tensor = {"name": "applications", "datatype": "FP64", "shape": [1, 20], "data": [good[name] for name in order]}
+    answer = box.post(f"{V2}/infer", {"inputs": [tensor], "id": "\ud800"})
+    assert (answer.status, answer.body) == (400, {"error": "id is not a string of at most 256 characters"})
+    assert box.records() == []
+
+
 def test_v2_speaks_for_the_version_that_answers_and_no_other(box: Box, good: dict[str, Any], order: list[str]) -> None:
     tensor = {"name": "applications", "datatype": "FP64", "shape": [1, 20], "data": [good[name] for name in order]}
     assert box.post(f"{V2}/versions/1/infer", {"inputs": [tensor]}).status == 200
@@ -139,6 +148,7 @@ def test_v2_names_what_does_not_fit(box: Box, inputs: object, said: str) -> None
     [
         (None, b"", "inputs[0]: the binary data is not as long as its shape says"),
         ("9999", b"", "Inference-Header-Content-Length is not the length of the JSON in the body"),
+        ("9" * 5_000, b"", "Inference-Header-Content-Length is not the length of the JSON in the body"),
         ("-1", b"", "Inference-Header-Content-Length is not the length of the JSON in the body"),
         (None, b"\x00" * 168, "more binary data came than the inputs speak of"),
         (None, b"\xff" * 160, "applications[0]: credit_limit is not a finite number"),

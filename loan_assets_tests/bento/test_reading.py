@@ -39,6 +39,8 @@ BODIES: tuple[tuple[bytes, str], ...] = (
     (b"77777", "the body is not an object with applications"),
     (b'{"applications": [', "the body is not JSON: see character 19"),
     (b"\xff\xfe77777", "the body is not UTF-8"),
+    ("{}".encode("utf-16"), "the body is not UTF-8"),
+    (b'{"applications": [{"age": 30, "age": 77777}], "request_id": "a\\u003ab"}', "age is given twice"),
     (b"[" * 200_000, "the body is nested too deeply"),
     (b"[1" * 200_000, "the body is not JSON"),
     (b"{}", "applications is missing"),
