@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -35,12 +36,14 @@ from typing import Any
 
 import psutil
 
+from loan_assets.resources.bento_store import PACKAGES
+
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 ROWS, CLIENTS, FIRST_PORT = 2_000, 8, 18_100
 LEARN = f"scikit-learn=={version('scikit-learn')}"
-BOX = [f"{name}=={version(name)}" for name in ("bentoml", "numpy", "msgspec", "prometheus-client", "psutil")]
 FAST = [f"{name}=={version(name)}" for name in ("uvicorn", "uvloop", "httptools")]
+BOX = [f"{name}=={version(name)}" for name in ("bentoml", *PACKAGES) if f"{name}=={version(name)}" not in FAST]
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ def main() -> None:
 
 def environment_of(server: Server, place: Path) -> Path:
     """The Python of the server's own environment, made once."""
-    name = re.sub(r"\W+", "-", " ".join(sorted(server.packages)))[:80]
+    name = hashlib.sha256(" ".join(sorted(server.packages)).encode()).hexdigest()[:16]
     folder = place / "environments" / name
     python = folder / "bin" / "python"
     uv = str(Path(sys.executable).parent / "uv")
@@ -323,8 +326,8 @@ def load(
     errors += sum(int(number) for number in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
     return Figures(
         requests_a_second=float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0]),
-        p50_ms=milliseconds(re.findall(r"50%\s+(\S+)", said)[0]),
-        p99_ms=milliseconds(re.findall(r"99%\s+(\S+)", said)[0]),
+        p50_ms=milliseconds(re.findall(r"^\s+50%\s+(\S+)", said, re.MULTILINE)[0]),
+        p99_ms=milliseconds(re.findall(r"^\s+99%\s+(\S+)", said, re.MULTILINE)[0]),
         cpu_ms=spent * 1e3 / max(int(total), 1),
         memory_mb=memory,
         errors=errors,
