@@ -1,19 +1,14 @@
-"""The box's application: from an HTTP request to an answer that is on record, by ASGI.
+"""The box's application: from an HTTP request to its answer, by ASGI.
 
 Here: routes, access, limits, and the order in which things happen to a request. Not here: BentoML (`service`), how
-bodies are read (`reading`, `protocols`) or rows are scored (`scorer`).
-
-A request is scored by the one release that is in force when it has been read, is on record before it is answered, and
-answered once; from scoring to recording it gives way to no other.
+bodies are read (`reading`, `protocols`), answered and recorded (`answering`), or what happens beside (`upkeep`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
-import sqlite3
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,22 +17,23 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from bento import metrics
 from bento.access import ADMIN, PREDICT, Access
+from bento.answering import AGAIN, Answers
 from bento.online import online_at
 from bento.openapi import document
 from bento.patience import AHEAD, SINCE, Turns
-from bento.prediction_log import CannotRecord, PredictionLog, clock
+from bento.places import Places
+from bento.prediction_log import PredictionLog, clock
 from bento.protocols import inference, kserve, lending
-from bento.reading import BadRequest, Reader, Received, named
-from bento.releases import BOX, InForce, Releases
-from bento.repeats import NameTaken, Repeats
+from bento.reading import BadRequest, Reader, Received
+from bento.releases import InForce, Releases
+from bento.repeats import Repeats
 from bento.requests import JSON, Problem, Question, Reply, Request, encode
 from bento.scorer import Asked, Scorer
+from bento.upkeep import Upkeep
 from loan_assets.policy import POLICY, Endpoint
-from loan_assets.prediction_record import BY_APPLICATION, CANARY, CHAMPION, PredictionRecord
+from loan_assets.prediction_record import BY_APPLICATION
 from loan_assets.refusal import Refusal
 
 Scope = dict[str, Any]
@@ -50,37 +46,6 @@ said = logging.getLogger("loan_default")
 
 class Gone(Exception):
     """The caller has hung up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where the box finds what it needs, and leaves what it answers."""
-
-    box: Path
-    releases: Path | None
-    online: str
-    predictions: Path
-    tokens: Path | None
-    rehearsed_day: str | None = None
-    rehearsal: str = ""
-
-    @classmethod
-    def from_environment(cls, box: Path) -> Places:
-        """Read LOAN_RELEASES and LOAN_TOKENS, which may be left out, LOAN_ONLINE and LOAN_PREDICTIONS.
-
-        LOAN_REHEARSAL and LOAN_REHEARSED_DAY are a rehearsal's name and the day under which it is logged.
-        """
-        given = {name: value for name, value in os.environ.items() if value.strip()}
-        releases, tokens = given.get("LOAN_RELEASES"), given.get("LOAN_TOKENS")
-        return cls(
-            box=box,
-            releases=Path(releases) if releases else None,
-            online=given.get("LOAN_ONLINE", "online"),
-            predictions=Path(given.get("LOAN_PREDICTIONS", "predictions")),
-            tokens=Path(tokens) if tokens else None,
-            rehearsed_day=given.get("LOAN_REHEARSED_DAY"),
-            rehearsal=given.get("LOAN_REHEARSAL", ""),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,28 +71,23 @@ class Application:
         self._online = online_at(places.online, book)
         self._log = PredictionLog(places.predictions, limits)
         self._repeats = Repeats(places.predictions, limits.repeat_days)
-        self._now, self._rehearsal = clock(places.rehearsed_day), places.rehearsal
+        self._answers = Answers(self._log, self._repeats, clock(places.rehearsed_day), places.rehearsal)
         self._waiting = 0
-        # A request without a name of its own is named by the worker's own prefix and a count.
-        self._worker, self._unnamed = os.urandom(10).hex(), 0
         self._openapi = encode(document(book, limits))
         self._routes = self._laid_out()
-        self._counted = {"swaps": 0, "refusals": 0}
-        self._tell_what_stands()
-        loop = asyncio.get_running_loop()
-        self._recurring = [
-            loop.create_task(self._again_and_again(limits.seconds_between_syncs, self._sync)),
-            loop.create_task(self._again_and_again(limits.seconds_between_looks, self._look)),
-            loop.create_task(self._again_and_again(limits.seconds_between_rounds, self._go_round)),
-        ]
+        self.upkeep = Upkeep(
+            access=self.access,
+            releases=self.releases,
+            online=self._online,
+            log=self._log,
+            repeats=self._repeats,
+            waiting=lambda: self._waiting,
+        )
+        self.upkeep.start(limits)
 
     async def close(self) -> None:
         """Stop looking around and force the log to disk."""
-        for task in self._recurring:
-            task.cancel()
-        await asyncio.to_thread(self._log.close)
-        self._repeats.close()
-        await self._online.close()
+        await self.upkeep.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -221,10 +181,7 @@ class Application:
             raise self._busy()
 
     def _busy(self) -> Problem:
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once; try again", self._again())
-
-    def _again(self) -> list[tuple[bytes, bytes]]:
-        return [(b"retry-after", str(self._limits.retry_after).encode())]
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once; try again", AGAIN)
 
     def _too_large(self) -> Problem:
         return Problem(
@@ -234,77 +191,7 @@ class Application:
     async def _scored(self, route: Route, request: Request) -> Reply:
         assert route.ask is not None  # only routes that ask have a body
         in_force = self.releases.in_force
-        question = route.ask(request, in_force)
-        name = _the_name(question.name, request.headers)
-        try:
-            if name is None:
-                self._unnamed += 1
-                asked = await _made(question)
-                return self._answered(f"{self._worker}{self._unnamed:012x}", asked, question, request, in_force)
-            return await self._answered_once(name, question, request, in_force)
-        except NameTaken as taken:
-            raise Problem(HTTPStatus.CONFLICT, str(taken)) from None
-        except (CannotRecord, sqlite3.Error) as full:
-            why = str(full) if isinstance(full, CannotRecord) else "the record of named requests cannot be written"
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, self._again()) from None
-
-    async def _answered_once(self, name: str, question: Question, request: Request, in_force: InForce) -> Reply:
-        """The recorded answer to a request that was answered before, else the answer, recorded."""
-        key = f"{request.caller}\n{name}"
-        meant = msgspec.msgpack.encode((request.route, question.version, question.rows), order="sorted")
-        known = self._repeats.answer_to(key, meant)
-        if known is None:
-            asked = await _made(question)
-            async with self._repeats.held(key, meant) as held:
-                known = held.answer
-                if known is None:
-                    reply = self._answered(name, asked, question, request, in_force)
-                    kept = {"body": reply.body, "content_type": reply.content_type, "headers": reply.headers}
-                    held.answer = msgspec.msgpack.encode(kept)
-                    return reply
-        metrics.REPEATS.inc()
-        return Reply(**msgspec.msgpack.decode(known))
-
-    def _answered(self, name: str, asked: Asked, question: Question, request: Request, in_force: InForce) -> Reply:
-        scorer = in_force.arm_of(asked.clients, name)
-        if question.version is not None:
-            scorer = in_force.of_version(question.version) or scorer
-        arm = CHAMPION if scorer is in_force.champion else CANARY
-        verdicts = scorer.verdicts(asked.features)
-        shadows = in_force.shadow.shadows(asked.features) if in_force.shadow else None
-        features = asked.features.tolist()
-        answered_at = self._now().isoformat(timespec="microseconds")
-        records = [
-            PredictionRecord(
-                request_id=name,
-                row=row,
-                answered_at=answered_at,
-                route=request.route,
-                asked_by=asked.by,
-                client_id=asked.clients[row],
-                book=scorer.book.name,
-                book_digest=scorer.book.digest,
-                model_version=scorer.version,
-                release_digest=scorer.label,
-                arm=arm,
-                default_probability=verdict.default_probability,
-                decision=verdict.decision,
-                reasons=verdict.reasons,
-                received=asked.received[row] if asked.received else {},
-                features=features[row],
-                features_as_of=asked.as_of[row] if asked.as_of else None,
-                is_stale=asked.stale[row] if asked.stale else False,
-                shadow=shadows[row] if shadows else None,
-                rehearsal=self._rehearsal,
-                caller=request.caller,
-            )
-            for row, verdict in enumerate(verdicts)
-        ]
-        # Worded before it is recorded: what cannot be said is not put on record as answered.
-        reply = question.write(records, scorer.texts, in_force.source)
-        self._log.append(records)
-        _count(records, arm)
-        return reply
+        return await self._answers.answer(route.ask(request, in_force), request, in_force)
 
     def _from_applications(self, in_force: InForce) -> Callable[[Sequence[Received]], Asked]:
         key = in_force.champion.book.key.name
@@ -368,7 +255,7 @@ class Application:
     def _ready(self) -> Reply:
         """Ready when an answer could be given and put on record now."""
         if not self._log.is_writable():
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the prediction log cannot be written", self._again())
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the prediction log cannot be written", AGAIN)
         return Reply(b"", HTTPStatus.OK, b"text/plain")
 
     def _standing(self) -> Reply:
@@ -408,53 +295,6 @@ class Application:
         said.error("%s failed with %s at %s", label, type(failure).__name__, " > ".join(places[-4:]))
         return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the endpoint failed; its log says where").reply()
 
-    async def _again_and_again(self, seconds: float, what: Callable[[], None]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await asyncio.to_thread(what)
-            except Exception as failure:  # the next time may be better, and must come
-                said.error("%s failed with %s", what.__name__.strip("_"), type(failure).__name__)
-
-    def _sync(self) -> None:
-        """Force to disk what was answered since."""
-        try:
-            self._log.sync()
-            self._repeats.sync()
-        except (OSError, sqlite3.Error) as failing:
-            metrics.UNSYNCED.inc()
-            said.error("The log cannot be forced to disk: %s", type(failing).__name__)
-
-    def _look(self) -> None:
-        """Whose tokens, who stands, which table: each for itself, so that one in trouble keeps none of the others."""
-        try:
-            self.access.look()
-        except Refusal as reason:
-            said.error("%s", reason)
-        self.releases.look()
-        self._tell_what_stands()
-        self._online.look()
-
-    def _go_round(self) -> None:
-        """What need not be done often: measure the log, forget what is old."""
-        self._log.measure()
-        metrics.forget_dead_workers()
-        self._repeats.forget()
-
-    def _tell_what_stands(self) -> None:
-        in_force = self.releases.in_force
-        refusals = self.releases.refusals + self._online.refusals
-        metrics.SWAPS.inc(self.releases.swaps - self._counted["swaps"])
-        metrics.REFUSED.inc(refusals - self._counted["refusals"])
-        self._counted = {"swaps": self.releases.swaps, "refusals": refusals}
-        metrics.VERSION.labels("champion").set(in_force.champion.version)
-        metrics.VERSION.labels("challenger").set(in_force.challenger.version if in_force.challenger else 0)
-        metrics.SHARE.set(in_force.terms.share if in_force.terms else 0)
-        metrics.BUILT_IN.set(in_force.source == BOX)
-        metrics.WAITING.set(self._waiting)
-        metrics.BACKLOG.set(self._log.backlog)
-        metrics.LOG_BYTES.set(self._log.bytes)
-
 
 def _accessed(file: Path | None) -> Access:
     """The tokens of a file; a box whose tokens make no sense starts and lets nobody in."""
@@ -472,12 +312,6 @@ async def _by(until: float, receive: Receive) -> dict[str, Any]:
         raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come") from None
 
 
-async def _made(question: Question) -> Asked:
-    """What is scored, made of the rows that were read."""
-    asked = question.features(question.rows)
-    return asked if isinstance(asked, Asked) else await asked
-
-
 def _served(version: str | None, in_force: InForce) -> int:
     """The version that answers: the one asked for where it does, else the champion's.
 
@@ -491,23 +325,5 @@ def _served(version: str | None, in_force: InForce) -> int:
     return scorer.version
 
 
-def _the_name(in_body: str | None, headers: Mapping[bytes, bytes]) -> str | None:
-    """The caller's own name for a request: in the body, else in X-Request-Id, which a proxy may have added."""
-    header = headers.get(b"x-request-id")
-    if header is None:
-        return in_body
-    in_header = named(header.decode("latin-1"))
-    return in_header if in_body is None else in_body
-
-
 def _named(scorer: Scorer) -> dict[str, str | int]:
     return {"model_version": scorer.version, "release_digest": scorer.release.digest}
-
-
-def _count(records: Sequence[PredictionRecord], arm: str) -> None:
-    for record in records:
-        metrics.scores_of(arm, record.decision).observe(record.default_probability)
-        if record.is_stale:
-            metrics.STALE.inc()
-        if record.shadow is not None:
-            metrics.SHADOWED.labels(str(record.shadow.decision == record.decision).lower()).inc()

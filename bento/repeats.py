@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,8 +45,8 @@ class Repeats:
     def __init__(self, folder: Path, days: int) -> None:
         self._days = days
         self._path = folder / FILE
-        self._turn = asyncio.Lock()
-        self._database = self._opened()
+        self._turn, self._alone = asyncio.Lock(), threading.Lock()
+        self._open()
 
     def answer_to(self, name: str, asked: bytes) -> bytes | None:
         """The recorded answer to a request that was asked before; None for a new one.
@@ -87,20 +88,30 @@ class Repeats:
 
     def sync(self) -> None:
         """Force what was kept to disk."""
-        with sqlite3.connect(self._path, isolation_level=None, timeout=1) as database:
-            database.execute("pragma wal_checkpoint(passive)")
+        self._aside("pragma wal_checkpoint(passive)")
 
     def forget(self) -> None:
         """Forget answers past their days."""
-        with sqlite3.connect(self._path, isolation_level=None, timeout=1) as database:
-            database.execute("delete from answered where at < ?", (time.time() - self._days * SECONDS_A_DAY,))
+        self._aside("delete from answered where at < ?", (time.time() - self._days * SECONDS_A_DAY,))
 
     def close(self) -> None:
         """Let go of the file."""
+        with self._alone:
+            self._beside.close()
         self._database.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        """The file, made when it is not there; a damaged one is set aside, for new answers must be given."""
+    def _aside(self, statement: str, values: tuple[float, ...] = ()) -> None:
+        """Do something beside the answering, on a connection of its own: SQLite keeps a file open for each it had."""
+        with self._alone:
+            self._beside.execute(statement, values)
+
+    def _open(self) -> None:
+        """Open the file, made when it is not there."""
+        self._database = self._sound()
+        self._beside = sqlite3.connect(self._path, isolation_level=None, timeout=1, check_same_thread=False)
+
+    def _sound(self) -> sqlite3.Connection:
+        """The file; a damaged one is set aside, for new answers must be given."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return self._prepared()
@@ -135,8 +146,8 @@ class Repeats:
         until = time.monotonic() + LONGEST_WAIT
         while True:
             if not self._path.exists():  # somebody has removed it
-                self._database.close()
-                self._database = self._opened()
+                self.close()
+                self._open()
             try:
                 self._database.execute("begin immediate")
                 return

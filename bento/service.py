@@ -17,8 +17,9 @@ import bentoml
 import click
 
 from bento.access import is_loopback, open_port, refuse_open_port
-from bento.application import Application, Places
+from bento.application import Application
 from bento.patience import install
+from bento.places import Places
 from loan_assets.policy import POLICY
 
 RELEASE = Path(__file__).resolve().parents[1] / "release"

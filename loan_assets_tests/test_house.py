@@ -83,7 +83,8 @@ def never(*_, **__):
     raise AssertionError("pickle was used")
 pickle.loads = pickle.load = pickle.Unpickler = never
 from pathlib import Path
-from bento.application import Application, Places
+from bento.application import Application
+from bento.places import Places
 answers = []
 async def send(message):
     answers.append(message)

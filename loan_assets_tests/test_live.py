@@ -20,7 +20,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from bento.application import Places
+from bento.places import Places
 from loan_assets.books import LoanBook
 from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.policy import POLICY

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bento.application import Application, Places
+from bento.application import Application
+from bento.places import Places
 from loan_assets.books import LoanBook, Role
 from loan_assets.endpoint import Endpoint, served
 from loan_assets.policy import POLICY

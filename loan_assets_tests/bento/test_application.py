@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from bento.access import new_token
-from bento.application import Application, Places
+from bento.application import Application
+from bento.places import Places
 from loan_assets.books import LoanBook, Role
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import CANARY, CHAMPION
@@ -181,7 +182,7 @@ def test_a_sealed_release_that_makes_no_sense_stops_neither_a_running_nor_a_new_
     running = followed()
     point_at(store, (3, resealed(store, 3, name, content)))
     assert not running.application.releases.look()
-    running.application._look()
+    running.application.upkeep.look()
     assert running.post("/score", {"applications": [good]}).body["model_version"] == 1
     assert running.ask("GET", "/standing").body["refused_releases"] == 1
     fresh = followed()

@@ -135,7 +135,7 @@ def test_the_document_is_kept_by_every_route(endpoint: Endpoint, tmp_path: Path)
     """Requests are invented that fit the document and some that do not; every answer must be one that it foresees."""
     url = f"http://127.0.0.1:{endpoint.port}"
     run = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json", "--url", url]
-    most = ["--max-examples", str(size(20, 600)), "--generation-database", "none", "--seed", "1"]
+    most = ["--max-examples", str(size(20, 4_000)), "--generation-database", "none", "--seed", "1"]
     stated = [option for path in UNSTATED for option in ("--exclude-path", path)]
     unstated = [option for path in UNSTATED for option in ("--include-path", path)]
     for chosen in (

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bento.application import Places
+from bento.places import Places
 from loan_assets import online_redis
 from loan_assets.books import LoanBook
 from loan_assets.online_table import OnlineTable, read_online

@@ -1,0 +1,41 @@
+"""Where the box finds what it needs and leaves what it answers: every environment variable of the box, read once.
+
+Here: places. Not here: limits (`loan_assets.policy`) or how many workers start (`service`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the box finds what it needs, and leaves what it answers."""
+
+    box: Path
+    releases: Path | None
+    online: str
+    predictions: Path
+    tokens: Path | None
+    rehearsed_day: str | None = None
+    rehearsal: str = ""
+
+    @classmethod
+    def from_environment(cls, box: Path) -> Places:
+        """Read LOAN_RELEASES and LOAN_TOKENS, which may be left out, LOAN_ONLINE and LOAN_PREDICTIONS.
+
+        LOAN_REHEARSAL and LOAN_REHEARSED_DAY are a rehearsal's name and the day under which it is logged.
+        """
+        given = {name: value for name, value in os.environ.items() if value.strip()}
+        releases, tokens = given.get("LOAN_RELEASES"), given.get("LOAN_TOKENS")
+        return cls(
+            box=box,
+            releases=Path(releases) if releases else None,
+            online=given.get("LOAN_ONLINE", "online"),
+            predictions=Path(given.get("LOAN_PREDICTIONS", "predictions")),
+            tokens=Path(tokens) if tokens else None,
+            rehearsed_day=given.get("LOAN_REHEARSED_DAY"),
+            rehearsal=given.get("LOAN_REHEARSAL", ""),
+        )
