@@ -191,6 +191,26 @@ def test_a_sealed_release_that_makes_no_sense_stops_neither_a_running_nor_a_new_
     fresh.close()
 
 
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"champion": {}, "challenger": null}'])
+def test_a_sealed_pointer_that_makes_no_sense_stops_neither_a_running_nor_a_new_box(
+    content: bytes, followed: Callable[[], Box], store: ReleaseStore, good: dict[str, Any]
+) -> None:
+    from loan_assets.resources.versioned_store import VersionedStore
+    from loan_assets.standing import POINTER, SHELF
+
+    def fill(place: Path) -> None:
+        (place / POINTER).write_bytes(content)
+
+    running = followed()
+    VersionedStore(root=Path(store.root), keep=2).write(SHELF, fill)
+    running.application.upkeep.look()
+    fresh = followed()
+    assert running.post("/score", {"applications": [good]}).body["release_source"] == "store"
+    assert fresh.post("/score", {"applications": [good]}).body["release_source"] == "bento"
+    running.close()
+    fresh.close()
+
+
 @pytest.mark.parametrize(("name", "content"), SENSELESS)
 def test_a_bad_challenger_does_not_keep_the_champion_from_its_place(
     name: str, content: bytes, followed: Callable[[], Box], store: ReleaseStore, good: dict[str, Any]
@@ -400,6 +420,20 @@ def test_features_past_their_life_are_answered_and_said_to_be(places: Places, ra
     scorer = box.application.releases.in_force.champion
     with pytest.raises(Exception, match="features of 1 of the clients are older than 45 days"):
         asyncio.run(box.application._online.asked([6, 7], scorer, answers_stale=False))
+    box.close()
+
+
+def test_an_online_table_of_another_format_is_not_read(places: Places, ran: Home, tmp_path: Path) -> None:
+    from loan_assets.online_table import SHELF, read_online, write_online
+    from loan_assets.resources.versioned_store import VersionedStore
+
+    table = read_online(Path(ran.settings.online))
+    facts = replace(table.facts, format="loan-assets/online/1")
+    store = VersionedStore(root=tmp_path / "online", keep=2)
+    store.write(SHELF, lambda folder: write_online(folder, facts, table.clients, table.as_of, table.features))
+    box = Box(replace(places, online=str(tmp_path / "online")))
+    refused = box.post("/predict", {"client_ids": [1]})
+    assert (refused.status, "of format 'loan-assets/online/1'" in refused.body["error"]) == (503, True)
     box.close()
 
 
