@@ -392,7 +392,7 @@ def test_killed_workers_lose_no_acknowledged_answer(ran: Home, good: dict[str, A
     """Two workers, one killed at a time under load: callers retry once, and every answer is on record exactly once."""
     day = "2026-02-10"
     body = json.dumps({"applications": [good]}).encode()
-    kills = size(2, 20)
+    kills = size(1, 20)
     with served(ran.settings, rehearsed_day=day, workers=2) as endpoint:
         callers = [Caller(endpoint.port, body, pause=0.005, retries=1) for _ in range(4)]
         with under_load(callers):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -191,22 +189,3 @@ def test_an_endpoint_is_stopped_without_losing_a_line(ran: Home, good: dict[str,
             assert endpoint.post("/score", {"applications": [good]}).status == 200
     records, damages = read_day(ran.settings.predictions / "2026-02-05")
     assert (len(records), damages) == (5, ())
-
-
-def test_a_killed_worker_loses_no_answer_and_is_started_again(ran: Home, good: dict[str, Any]) -> None:
-    with served(ran.settings, rehearsed_day="2026-02-06") as endpoint:
-        answered = [endpoint.post("/score", {"applications": [good]}).body["request_id"] for _ in range(20)]
-        (worker,) = endpoint.workers()
-        os.kill(worker, signal.SIGKILL)
-        until = time.monotonic() + 30
-        while True:
-            assert time.monotonic() < until, "the worker was not started again"
-            try:
-                reply = endpoint.post("/score", {"applications": [good]})
-                break
-            except OSError:
-                time.sleep(0.1)
-        assert reply.status == 200
-        answered.append(reply.body["request_id"])
-    records, _ = read_day(ran.settings.predictions / "2026-02-06")
-    assert sorted(record.request_id for record in records) == sorted(answered)
