@@ -135,14 +135,15 @@ def test_the_document_is_kept_by_every_route(endpoint: Endpoint, tmp_path: Path)
     """Requests are invented that fit the document and some that do not; every answer must be one that it foresees."""
     url = f"http://127.0.0.1:{endpoint.port}"
     run = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json", "--url", url]
-    most = ["--max-examples", str(size(20, 4_000)), "--generation-database", "none", "--seed", "1"]
+    kept = ["--generation-database", "none", "--seed", "1"]
     stated = [option for path in UNSTATED for option in ("--exclude-path", path)]
     unstated = [option for path in UNSTATED for option in ("--include-path", path)]
-    for chosen in (
-        ["--checks", "all", *stated],
-        ["--checks", "all", "--exclude-checks", "positive_data_acceptance", *unstated],
+    for examples, chosen in (
+        (size(20, 4_000), ["--checks", "all", *stated]),
+        # Tensors take long to invent, and most of those invented are rightly refused.
+        (size(20, 600), ["--checks", "all", "--exclude-checks", "positive_data_acceptance", *unstated]),
     ):
-        command = [*run, *most, *chosen]
+        command = [*run, *kept, "--max-examples", str(examples), *chosen]
         done = subprocess.run(command, capture_output=True, text=True, timeout=1_500, check=False, cwd=tmp_path)
         assert done.returncode == 0, done.stdout[-6_000:]
         said(schemathesis=[line.strip() for line in done.stdout.splitlines() if " generated" in line])
