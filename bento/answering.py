@@ -22,12 +22,9 @@ from bento.prediction_log import CannotRecord, PredictionLog
 from bento.reading import named
 from bento.releases import InForce
 from bento.repeats import NameTaken, Repeats
-from bento.requests import Problem, Question, Reply, Request
+from bento.requests import AGAIN, Problem, Question, Reply, Request
 from bento.scorer import Asked
-from loan_assets.policy import POLICY
 from loan_assets.prediction_record import CANARY, CHAMPION, PredictionRecord
-
-AGAIN = [(b"retry-after", str(POLICY.endpoint.retry_after).encode())]
 
 
 class Answers:

@@ -19,7 +19,7 @@ from typing import Any
 
 from bento import metrics
 from bento.access import ADMIN, PREDICT, Access
-from bento.answering import AGAIN, Answers
+from bento.answering import Answers
 from bento.online import online_at
 from bento.openapi import document
 from bento.patience import AHEAD, SINCE, Turns
@@ -29,7 +29,7 @@ from bento.protocols import inference, kserve, lending
 from bento.reading import BadRequest, Reader, Received
 from bento.releases import InForce, Releases
 from bento.repeats import Repeats
-from bento.requests import JSON, Problem, Question, Reply, Request, encode
+from bento.requests import AGAIN, JSON, Problem, Question, Reply, Request, encode
 from bento.scorer import Asked, Scorer
 from bento.upkeep import Upkeep
 from loan_assets.policy import POLICY, Endpoint

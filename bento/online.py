@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bento.requests import Problem
+from bento.requests import AGAIN, Problem
 from bento.scorer import Asked, Scorer
 from loan_assets import online_redis
 from loan_assets.books import LoanBook
@@ -210,8 +210,7 @@ def online_at(place: str, book: LoanBook) -> Online:
 
 
 def _unavailable(why: str) -> Problem:
-    again = str(POLICY.endpoint.retry_after).encode()
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, [(b"retry-after", again)])
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, why, AGAIN)
 
 
 @lru_cache(maxsize=4_096)

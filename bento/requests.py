@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 
 from bento.scorer import Asked
+from loan_assets.policy import POLICY
 from loan_assets.prediction_record import PredictionRecord
 
 JSON = b"application/json"
+AGAIN = [(b"retry-after", str(POLICY.endpoint.retry_after).encode())]
 encode = msgspec.json.Encoder().encode
 
 
