@@ -266,7 +266,7 @@ def test_headers_without_end_are_refused_and_take_no_memory(endpoint: Endpoint) 
             while sent < 50_000_000:
                 connection.sendall(b"x-%d: %b\r\n" % (sent, b"x" * 8_000))
                 sent += 8_000
-        assert sent < 2_000_000
+        assert sent < 20_000_000  # what the two ends of a local connection hold on the way is up to 10 MB
         with suppress(OSError):  # the answer may be lost in a connection that is torn down
             assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
     assert memory() - before < 10_000_000
