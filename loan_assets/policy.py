@@ -197,6 +197,41 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelQuality:
+    """When an arrival of outcomes is a broken feed and not news of the world.
+
+    Rows: as for applications; requests we do not know may be those of another system, up to a fifth. Base rates of 0.4
+    and 2 times the expected are known from histories of recession and recovery; all paid is refused where 0.4 times the
+    expected would give it one time in a thousand, other rates where a quarter or two and a half times the expected
+    would once in ten thousand. Flipped outcomes are e^3 times likelier flipped than at any constant rate. Outcomes that
+    were shuffled go with nothing: no column's rank-sum statistic, nor the score's, reaches 3.5 standard errors, which
+    chance does in one of 200 arrivals with 24 columns, and the score's is 3.5 below what it has been.
+    """
+
+    smallest_arrival: int = 30
+    handful: int = 5
+    unfit_share: float = 0.05
+    unknown_share: float = 0.2
+    lowest_all_paid: float = 0.4
+    all_paid_chance: float = 1e-3
+    lowest_rate: float = 0.25
+    highest_rate: float = 2.5
+    rate_chance: float = 1e-4
+    # A default is likelier than not for no group of applicants at large: nine in ten is no base rate.
+    ceiling: float = 0.9
+    flipped_evidence: float = 3.0
+    reversed_errors: float = 4.0
+    informative_errors: float = 3.5
+    drop_errors: float = 3.5
+    # Chance shows the one relation that is looked for in one held arrival of 160.
+    released_errors: float = 2.5
+    # Until arrivals have shown it: the floor of the AUC with which a model may be registered.
+    usual_auc: float = 0.77
+    # Two weeks: long enough to know the level, short enough to follow it.
+    remembered_arrivals: int = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The whole promise on one page."""
 
@@ -209,6 +244,7 @@ class Policy:
     endpoint: Endpoint = field(default_factory=Endpoint)
     vigilance: Vigilance = field(default_factory=Vigilance)
     quality: Quality = field(default_factory=Quality)
+    label_quality: LabelQuality = field(default_factory=LabelQuality)
     # Refuse as many applicants as default in the training part: the threshold that keeps the refusals equal to the
     # base rate, about 0.31 on the UCI book. It is computed out of fold per version and travels with the release.
     refused_share_over_base_rate: float = 1.0
