@@ -202,10 +202,12 @@ class LabelQuality:
 
     Rows: as for applications; requests we do not know may be those of another system, up to a fifth. Base rates of 0.4
     and 2 times the expected are known from histories of recession and recovery; all paid is refused where 0.4 times the
-    expected would give it one time in a thousand, other rates where a quarter or two and a half times the expected
-    would once in ten thousand. Flipped outcomes are e^3 times likelier flipped than at any constant rate. Outcomes that
-    were shuffled go with nothing: no column's rank-sum statistic, nor the score's, reaches 3.5 standard errors, which
-    chance does in one of 200 arrivals with 24 columns, and the score's is 3.5 below what it has been.
+    expected would give it one time in twenty, other rates where a quarter or two and a half times the expected would
+    once in ten thousand. Flipped outcomes are e^3 times likelier flipped than at any constant rate, or rank the
+    applicants three quarters as clearly the wrong way round as the score ranked them rightly; a concept that has
+    changed leaves the base rate and ranks weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
+    statistic reaches 2.5 standard errors, or that of one of 24 columns 3.7, in one such arrival of 90, and the score's
+    is 3.5 below what it has been.
     """
 
     smallest_arrival: int = 30
@@ -213,7 +215,7 @@ class LabelQuality:
     unfit_share: float = 0.05
     unknown_share: float = 0.2
     lowest_all_paid: float = 0.4
-    all_paid_chance: float = 1e-3
+    all_paid_chance: float = 0.05
     lowest_rate: float = 0.25
     highest_rate: float = 2.5
     rate_chance: float = 1e-4
@@ -221,7 +223,9 @@ class LabelQuality:
     ceiling: float = 0.9
     flipped_evidence: float = 3.0
     reversed_errors: float = 4.0
-    informative_errors: float = 3.5
+    reversed_share: float = 0.75
+    score_errors: float = 2.5
+    column_errors: float = 3.7
     drop_errors: float = 3.5
     # Chance shows the one relation that is looked for in one held arrival of 160.
     released_errors: float = 2.5

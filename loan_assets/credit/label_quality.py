@@ -51,9 +51,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelMemory:
-    """The last healthy arrivals; those held since because they go with nothing; and labels too few to judge."""
+    """What is known of earlier arrivals.
+
+    `healthy` are the last ones taken over, `doubtful` those of them since one showed a relation by itself; `held` were
+    refused because they go with nothing; `waiting` are labels too few to judge.
+    """
 
     healthy: tuple[Arrival, ...] = ()
+    doubtful: tuple[Arrival, ...] = ()
     held: tuple[Arrival, ...] = ()
     waiting: tuple[tuple[str, int, str], ...] = ()
 
@@ -73,7 +78,7 @@ class LabelMemory:
             )
 
         waiting = tuple((str(request), int(label), str(at)) for request, label, at in facts["waiting"])
-        return cls(healthy=arrivals("healthy"), held=arrivals("held"), waiting=waiting)
+        return cls(healthy=arrivals("healthy"), doubtful=arrivals("doubtful"), held=arrivals("held"), waiting=waiting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +142,7 @@ def _judge_clean(
         few = [Breach(column=WHOLE_TABLE, rule="too few labels to judge, held for the next arrival", rows=len(taken))]
         return _verdict(NONE, nothing, waits, few, unfit)
     memory = replace(memory, waiting=())
-    wrong = list(_wrong(label, expected, arrival, labels))
+    wrong = list(_wrong(label, expected, arrival, _usual_effect(memory, labels), labels))
     if wrong:
         return _verdict(QUARANTINED, nothing, memory, wrong, unfit)
     if _goes_with_nothing(arrival, memory, labels):
@@ -146,8 +151,10 @@ def _judge_clean(
         return _verdict(QUARANTINED, nothing, replace(memory, held=held), alone, unfit)
     released = memory.held if _are_released(memory.held, arrival, labels) else ()
     healthy = (*memory.healthy, *released, arrival)[-labels.remembered_arrivals :]
-    held = () if released or _is_informative(labels, arrival) else memory.held
-    after = LabelMemory(healthy=healthy, held=held)
+    after = LabelMemory(healthy=healthy)
+    if not released and not _is_informative(labels, arrival):
+        doubtful = (*memory.doubtful, arrival)[-labels.remembered_arrivals :]
+        after = replace(after, doubtful=doubtful, held=memory.held)
     return _verdict(OK, taken, after, (), unfit, tuple(one.day for one in released))
 
 
@@ -279,8 +286,10 @@ def _may_be_chance(label: NDArray[np.int64], expected: Numbers, labels: LabelQua
     return not label.any() and chance > np.log(labels.all_paid_chance)
 
 
-def _wrong(label: NDArray[np.int64], expected: Numbers, arrival: Arrival, labels: LabelQuality) -> Iterator[Breach]:
-    """What no honest world does to the outcomes as a whole."""
+def _wrong(
+    label: NDArray[np.int64], expected: Numbers, arrival: Arrival, usual: float, labels: LabelQuality
+) -> Iterator[Breach]:
+    """What no honest world does to the outcomes as a whole: one in which the score ranks wrongly ranks it weakly."""
     rows, defaults = arrival.labels, arrival.defaults
 
     def breach(rule: str) -> Breach:
@@ -289,14 +298,15 @@ def _wrong(label: NDArray[np.int64], expected: Numbers, arrival: Arrival, labels
     if defaults in (0, rows):
         yield breach("is the same for all")
         return
-    rate, usual = defaults / rows, float(expected.mean())
-    least, most = labels.lowest_rate * usual, min(labels.highest_rate * usual, labels.ceiling)
+    rate, mean = defaults / rows, float(expected.mean())
+    least, most = labels.lowest_rate * mean, min(labels.highest_rate * mean, labels.ceiling)
     limit = -np.log(labels.rate_chance) / rows
     if (rate < least and _divergence(rate, least) > limit) or (rate > most and _divergence(rate, most) > limit):
         yield breach("has a base rate that no change of the world explains")
     flipped = float(np.log(np.where(label == 1, 1 - expected, expected)).sum())
     constant = rows * (rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
-    is_reversed = _errors(arrival)[0] < -labels.reversed_errors
+    mirrored = labels.reversed_share * usual * arrival.weight**0.5
+    is_reversed = _errors(arrival)[0] < -max(labels.reversed_errors, mirrored)
     if flipped > constant + labels.flipped_evidence or is_reversed:
         yield breach("is flipped")
 
@@ -314,17 +324,37 @@ def _errors(*arrivals: Arrival) -> Numbers:
 
 
 def _is_informative(labels: LabelQuality, *arrivals: Arrival) -> bool:
-    return bool(np.abs(_errors(*arrivals)).max() >= labels.informative_errors)
+    """Whether defaults go with the score, or with anything else known about the applicants, beyond chance."""
+    errors = _errors(*arrivals)
+    return bool(errors[0] >= labels.score_errors or np.abs(errors).max() >= labels.column_errors)
 
 
 def _goes_with_nothing(arrival: Arrival, memory: LabelMemory, labels: LabelQuality) -> bool:
-    """Whether the score has lost what it had and no other column has anything; the score alone cannot tell."""
+    """Whether the score has lost what it had and no other column has anything; the score alone cannot tell.
+
+    Where one arrival is too small to tell, those before it that left the same doubt are counted with it.
+    """
     has_others = len(arrival.columns) > len((SCORE, "folded"))
     if not has_others or _is_informative(labels, arrival) or _are_released(memory.held, arrival, labels):
         return False
+    doubtful = [one for one in memory.doubtful if one.columns == arrival.columns]
+    usual = _usual_effect(memory, labels)
+    return _has_lost(usual, labels, arrival) or _has_lost(usual, labels, *doubtful, arrival)
+
+
+def _has_lost(usual: float, labels: LabelQuality, *arrivals: Arrival) -> bool:
+    """Whether the score shows clearly less than usual over arrivals in which nothing else shows anything."""
+    weight = sum(arrival.weight for arrival in arrivals)
+    is_less = bool(_errors(*arrivals)[0] < usual * weight**0.5 - labels.drop_errors)
+    return is_less and not _is_informative(labels, *arrivals)
+
+
+def _usual_effect(memory: LabelMemory, labels: LabelQuality) -> float:
+    """The difference in the score's standard ranks between those who defaulted and those who paid, of late."""
     weight = sum(one.weight for one in memory.healthy)
-    usual = sum(one.pulls[0] for one in memory.healthy) / weight if weight > 0 else _effect_of(labels.usual_auc)
-    return bool(_errors(arrival)[0] < usual * arrival.weight**0.5 - labels.drop_errors)
+    if weight > 0:
+        return sum(one.pulls[0] for one in memory.healthy) / weight
+    return float(12**0.5) * (labels.usual_auc - 0.5)
 
 
 def _are_released(held: Sequence[Arrival], arrival: Arrival, labels: LabelQuality) -> bool:
@@ -341,8 +371,3 @@ def _are_released(held: Sequence[Arrival], arrival: Arrival, labels: LabelQualit
     shown = _errors(arrival)
     clearest = int(np.abs(shown).argmax())
     return bool(_errors(*alike)[clearest] * np.sign(shown[clearest]) >= labels.released_errors)
-
-
-def _effect_of(auc: float) -> float:
-    """The difference in standard ranks between those who defaulted and those who paid that an AUC stands for."""
-    return float(12**0.5) * (auc - 0.5)

@@ -368,9 +368,15 @@ def _scaled(values: Numbers, usable: Flags, norms: Norms, quality: Quality) -> F
 
 
 def _explained(values: Numbers, moved: Flags, usable: Flags, norms: Norms) -> Flags:
-    """Which moved columns lie where the unmoved ones say: a segment of small debtors pays little and owes nothing."""
+    """Which moved columns lie where those of other measures say: a segment of small debtors owes and pays little.
+
+    The months beside a moved one are not asked: in a small batch a moved family is not seen whole.
+    """
     explained = np.zeros_like(moved)
-    places, others = np.flatnonzero(moved), np.flatnonzero(usable & ~moved)
+    beside_moved = np.zeros_like(moved)
+    for family in norms.families:
+        beside_moved[family] = moved[family].any()
+    places, others = np.flatnonzero(moved), np.flatnonzero(usable & ~moved & ~beside_moved)
     if not len(places) or not len(others):
         return explained
     here, beside = _mean_positions(values, places, norms), _mean_positions(values, others, norms)

@@ -1,0 +1,216 @@
+"""Broken label feeds are refused, and a world in which the champion fails is not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loan_assets.books import LoanBook, Role
+from loan_assets.credit.label_quality import NONE, OK, QUARANTINED, LabelMemory, LabelVerdict, judge_labels
+from loan_assets.policy import POLICY
+
+LABELS = POLICY.label_quality
+FIRST = pd.Timestamp("2026-03-01", tz="UTC")
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class World:
+    """Clients with the champion's score, and how their loans end."""
+
+    clients: pd.DataFrame
+    outcome: pd.Series
+
+    def arrival(self, rows: int, number: int) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+        """Labels of requests of five days before, those requests, and the day of arrival."""
+        drawn = self.clients.sample(rows, random_state=number)
+        arrived_on = FIRST + pd.Timedelta(days=number)
+        ids = [f"{number}-{index}" for index in drawn.index]
+        asked_on = (arrived_on - pd.Timedelta(days=5)).strftime("%Y-%m-%d")
+        asked = drawn.assign(request_id=ids, day=asked_on).reset_index(drop=True)
+        at = arrived_on + pd.Timedelta(hours=3)
+        outcome = self.outcome.loc[drawn.index].to_numpy()
+        arrived = pd.DataFrame({"request_id": ids, "label": outcome, "label_timestamp": at})
+        return arrived, asked, arrived_on.strftime("%Y-%m-%d")
+
+    def judged(
+        self, rows: int, number: int, memory: LabelMemory, change: Change = lambda labels: labels
+    ) -> LabelVerdict:
+        arrived, asked, day = self.arrival(rows, number)
+        return judge_labels(change(arrived), asked, memory, LABELS, day)
+
+
+@pytest.fixture(scope="module")
+def world(received: pd.DataFrame, book: LoanBook) -> World:
+    """The real outcomes, scored by a plain linear model of the statuses with an AUC near the champion's."""
+    from sklearn.linear_model import LogisticRegression
+
+    features = received[[column.name for column in book.with_role(Role.FEATURE, Role.PROTECTED)]]
+    statuses = features.filter(like="pay_status")
+    inputs = np.column_stack([statuses, statuses > 0, statuses > 1, features["credit_limit"] / 1e5])
+    score = LogisticRegression(max_iter=2_000).fit(inputs, received["defaulted"]).predict_proba(inputs)[:, 1]
+    return World(clients=features.assign(score=score), outcome=received["defaulted"])
+
+
+def another(world: World, outcome: np.ndarray) -> World:
+    return World(clients=world.clients, outcome=pd.Series(outcome, index=world.outcome.index))
+
+
+def partly_random(world: World, kept: float) -> World:
+    generator = np.random.default_rng(1)
+    fresh = generator.permutation(world.outcome.to_numpy())
+    return another(world, np.where(generator.random(len(fresh)) < kept, world.outcome, fresh))
+
+
+@pytest.fixture(scope="module")
+def known(world: World) -> dict[int, LabelMemory]:
+    memories = {}
+    for rows in (100, 250):
+        memory = LabelMemory()
+        for number in range(5):
+            memory = world.judged(rows, number, memory).memory
+        memories[rows] = memory
+    return memories
+
+
+def shuffled(labels: pd.DataFrame) -> pd.DataFrame:
+    return labels.assign(label=np.random.default_rng(len(labels)).permutation(labels["label"].to_numpy()))
+
+
+def in_part(column: str, value: object) -> Change:
+    def change(labels: pd.DataFrame) -> pd.DataFrame:
+        return labels.assign(**{column: labels[column].astype(object).where(labels.index % 5 > 0, value)})
+
+    return change
+
+
+FAULTS: dict[str, Change] = {
+    "all paid": lambda labels: labels.assign(label=0),
+    "all defaulted": lambda labels: labels.assign(label=1),
+    "flipped": lambda labels: labels.assign(label=1 - labels["label"]),
+    "unknown requests": lambda labels: labels.assign(
+        request_id=labels["request_id"].where(labels.index % 3 > 0, "x" + labels["request_id"])
+    ),
+    "contradictions": lambda labels: pd.concat([labels, labels.assign(label=1 - labels["label"])]),
+    "another code": in_part("label", 2),
+    "words": in_part("label", "paid"),
+    "numbers as text": lambda labels: labels.assign(label=labels["label"].astype(str)),
+    "empty": in_part("label", None),
+    "before the request": in_part("label_timestamp", pd.Timestamp("2026-01-01", tz="UTC")),
+    "from the future": in_part("label_timestamp", pd.Timestamp("2027-01-01", tz="UTC")),
+    "no label": lambda labels: labels.drop(columns="label"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("rows", [100, 250])
+def test_a_broken_label_feed_is_refused(fault: str, rows: int, world: World, known: dict[int, LabelMemory]) -> None:
+    for memory in (LabelMemory(), known[rows]):
+        verdict = world.judged(rows, 9, memory, FAULTS[fault])
+        assert (verdict.status, verdict.rows, len(verdict.labels)) == (QUARANTINED, 0, 0)
+        assert verdict.reasons
+
+
+def test_shuffled_outcomes_are_refused_and_what_follows_them_is_taken(
+    world: World, known: dict[int, LabelMemory]
+) -> None:
+    memory = known[250]
+    for number in range(10, 14):
+        verdict = world.judged(250, number, memory, shuffled)
+        assert verdict.reasons == ("label: goes with nothing known about the applicants (250 rows)",)
+        memory = LabelMemory.from_json(verdict.memory.to_json())
+    repaired = world.judged(250, 14, memory)
+    assert (repaired.status, repaired.released) == (OK, ())
+
+
+def test_a_hundred_shuffled_outcomes_a_day_are_refused_within_days(world: World, known: dict[int, LabelMemory]) -> None:
+    memory, statuses = known[100], []
+    for number in range(10, 16):
+        verdict = world.judged(100, number, memory, shuffled)
+        memory = verdict.memory
+        statuses.append(verdict.status)
+    assert statuses[-3:] == [QUARANTINED] * 3
+
+
+@pytest.mark.parametrize("rows", [100, 250])
+def test_unchanged_arrivals_are_all_taken(rows: int, world: World) -> None:
+    memory = LabelMemory()
+    for number in range(100):
+        verdict = world.judged(rows, number, memory)
+        assert (verdict.status, verdict.rows, verdict.set_aside) == (OK, rows, ())
+        memory = verdict.memory
+    assert len(memory.to_json()) < 20_000
+
+
+def test_a_base_rate_that_doubles_or_falls_is_news(world: World, known: dict[int, LabelMemory]) -> None:
+    generator = np.random.default_rng(2)
+    more = np.maximum(world.outcome, generator.random(len(world.outcome)) < 1.2 * world.clients["score"])
+    fewer = world.outcome * (generator.random(len(world.outcome)) < 0.4)
+    for changed in (another(world, more.to_numpy("int64")), another(world, fewer.to_numpy("int64"))):
+        memory = known[100]
+        for number in range(20, 40):
+            verdict = changed.judged(100, number, memory)
+            assert verdict.status == OK
+            memory = verdict.memory
+
+
+def test_a_changed_concept_is_taken_and_what_was_held_of_it_is_released(
+    world: World, known: dict[int, LabelMemory]
+) -> None:
+    """The champion's AUC falls to 0.55, the base rate stays: other clients default now."""
+    generator = np.random.default_rng(3)
+    limit = world.clients["credit_limit"].rank(pct=True) - 0.5
+    other = generator.random(len(limit)) < 1 / (1 + np.exp(1.5 - 3 * limit))
+    changed = another(world, np.where(generator.random(len(limit)) < 0.4, world.outcome, other).astype("int64"))
+    for concept in (changed, partly_random(world, 0.5)):
+        memory, held, released = known[250], set(), set()
+        for number in range(20, 32):
+            verdict = concept.judged(250, number, memory)
+            memory = verdict.memory
+            released |= set(verdict.released)
+            held |= {number} if verdict.status == QUARANTINED else set()
+        assert len(held) <= 3
+        assert len(held) - len(released) <= 1
+
+
+def test_the_latest_label_wins_and_a_tie_of_contradictions_is_set_aside(world: World) -> None:
+    def corrected(labels: pd.DataFrame) -> pd.DataFrame:
+        later = labels.head(10).assign(
+            label=1 - labels["label"], label_timestamp=labels["label_timestamp"] + pd.Timedelta(hours=1)
+        )
+        tied = labels.iloc[20:22].assign(label=1 - labels["label"])
+        return pd.concat([later, labels, labels.tail(5), tied])
+
+    arrived, _, _ = world.arrival(250, 3)
+    verdict = world.judged(250, 3, LabelMemory(), corrected)
+    taken = verdict.labels.set_index("request_id")["label"]
+    assert (verdict.status, verdict.rows) == (OK, 248)
+    assert (taken[arrived["request_id"].head(10)].to_numpy() == 1 - arrived["label"].head(10)).all()
+    assert verdict.set_aside == ("label: contradicts another of the same time (4 rows)",)
+
+
+def test_corrections_of_a_refused_file_are_taken(world: World, known: dict[int, LabelMemory]) -> None:
+    refused = world.judged(250, 7, known[250], FAULTS["all paid"])
+    arrived, asked, _ = world.arrival(250, 7)
+    later = arrived.assign(label_timestamp=arrived["label_timestamp"] + pd.Timedelta(days=2))
+    verdict = judge_labels(later, asked, refused.memory, LABELS, "2026-03-10")
+    assert (verdict.status, verdict.rows) == (OK, 250)
+
+
+def test_a_few_labels_wait_for_the_next_ones(world: World) -> None:
+    first = world.judged(20, 1, LabelMemory())
+    assert (first.status, first.rows) == (NONE, 0)
+    _, asked_first, _ = world.arrival(20, 1)
+    arrived, asked, day = world.arrival(20, 2)
+    waiting = LabelMemory.from_json(first.memory.to_json())
+    second = judge_labels(arrived, pd.concat([asked_first, asked]), waiting, LABELS, day)
+    assert (second.status, second.rows, second.memory.waiting) == (OK, 40, ())
+
+
+def test_a_day_without_labels_is_no_verdict(world: World, known: dict[int, LabelMemory]) -> None:
+    _, asked, day = world.arrival(100, 1)
+    verdict = judge_labels(None, asked, known[100], LABELS, day)
+    assert (verdict.status, verdict.memory) == (NONE, known[100])
