@@ -126,14 +126,19 @@ class Endpoint:
 class Vigilance:
     """When a day's applicants count as changed, and when that asks for a retraining.
 
-    A column has moved at 0.1: a tenth of a standard deviation, or a Jensen-Shannon distance of 0.1, the limits that
-    Evidently sets for large samples. Below 500 applications chance alone moves columns: of 100 unchanged days of 250,
-    17 scored over 0.2; of 100 days of 500 or of 1,000 none did (highest score 0.13). See `benchmarks/quiet_days.py`.
+    A column has moved when it lies farther from the reference than 97 in 100 samples of the same size drawn from the
+    reference itself, and by a twentieth of a standard deviation (or a Jensen-Shannon distance of 0.05) at least. Of
+    300 unchanged days of 100, 250 and 1,000 applications, one in fifty or fewer then scored over 0.2; three in a row
+    are a matter of once in three centuries. See `benchmarks/quiet_days.py`.
     """
 
-    smallest_day: int = 500
-    number_moved: float = 0.1
-    code_moved: float = 0.1
+    smallest_day: int = 50
+    number_moved: float = 0.05
+    code_moved: float = 0.05
+    quantile: float = 0.97
+    # 300 samples place a 97th percentile within about one percentile.
+    samples: int = 300
+    seed: int = 5
     # Five of 23 columns, three days in a row: one bad day is weather.
     retrain_above: float = 0.2
     consecutive: int = 3
@@ -236,6 +241,59 @@ class LabelQuality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Succession:
+    """When a change is answered, what a challenger must show, and when an archived champion comes back.
+
+    The evidence of a change is twice a log likelihood ratio: 14 is passed on one unchanged day in two thousand, whatever
+    the number of outcomes a day. A change must also matter: scores that carry a fifth less, or a default rate a sixth
+    off what was expected. 700 outcomes hold about 150 defaults, enough to rank by and to be tried on; the answer is
+    repeated when they have doubled and doubled again.
+    """
+
+    change_evidence: float = 17.0
+    change_slope: float = 0.8
+    change_rate: float = 1.18
+    longest_window: int = 20
+    enough_outcomes: int = 700
+    least_outcomes: int = 300
+    growth: float = 2.2
+    retrainings: int = 3
+    # At most four retrainings a month, two days apart: a hundred alarms cost no more.
+    budget: int = 4
+    budget_days: int = 30
+    cooldown_days: int = 2
+    # After three weeks without enough outcomes, what is there has to do; after six the episode is given up.
+    deadline_days: int = 21
+    episode_days: int = 45
+    calm_checks: int = 2
+    remembered_checks: int = 10
+    # The newest third of the outcomes judges what was learned from the rest.
+    held_out: float = 0.34
+    folds: int = 3
+    seed: int = 3
+    old_rows_tried: int = 5_000
+    standard_errors: float = 1.0
+    first_z: float = 2.5
+    held_z: float = 1.0
+    first_gain: float = 0.01
+    hopeless_z: float = -1.0
+    reference_days: int = 7
+    again_z: float = 1.0
+    again_gain: float = 0.005
+    recalibration_z: float = 2.5
+    recalibration_gain: float = 0.004
+    looks: int = 6
+    # A challenger that ranks hardly better than a coin is worth nothing however much worse the champion is.
+    floor_auc: float = 0.55
+    blind_margin: float = 0.005
+    least_slope: float = 0.4
+    approval_margin: float = 0.02
+    # Eight nats: the outcomes are three thousand times likelier under the archived version.
+    return_evidence: float = 8.0
+    return_margin: float = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The whole promise on one page."""
 
@@ -249,6 +307,7 @@ class Policy:
     vigilance: Vigilance = field(default_factory=Vigilance)
     quality: Quality = field(default_factory=Quality)
     label_quality: LabelQuality = field(default_factory=LabelQuality)
+    succession: Succession = field(default_factory=Succession)
     # Refuse as many applicants as default in the training part: the threshold that keeps the refusals equal to the
     # base rate, about 0.31 on the UCI book. It is computed out of fold per version and travels with the release.
     refused_share_over_base_rate: float = 1.0

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 TRAIN, HOLDOUT = "train", "holdout"
+# As many as a histogram of the boosting has bins.
+LEVELS = 255
 ONNX_OPSET = {"": 21, "ai.onnx.ml": 1}
 
 
@@ -110,8 +112,17 @@ def inputs_of(training_set: pd.DataFrame, book: LoanBook) -> NDArray[np.float64]
     return training_set[list(book.feature_names)].to_numpy(dtype="float32").astype("float64")
 
 
-def fit(inputs: NDArray[np.float64], label: NDArray[np.int64], book: LoanBook, boosting: Boosting) -> Pipeline:
+def fit(
+    inputs: NDArray[np.float64],
+    label: NDArray[np.int64],
+    book: LoanBook,
+    boosting: Boosting,
+    weight: NDArray[np.float64] | None = None,
+) -> Pipeline:
     """A fitted pipeline with one step: gradient boosting, monotonic where the book gives a feature a direction.
+
+    Args:
+        weight: what each row counts, shape (rows,); all alike where none is given.
 
     Raises:
         Refusal: when there is only one outcome to learn from, or an input is infinite.
@@ -140,8 +151,27 @@ def fit(inputs: NDArray[np.float64], label: NDArray[np.int64], book: LoanBook, b
         early_stopping=False,
         random_state=boosting.seed,
     )
+    if weight is not None:
+        inputs = _coarse(inputs)
     with one_thread():
-        return Pipeline([("boosting", model)]).fit(inputs, label)
+        return Pipeline([("boosting", model)]).fit(inputs, label, boosting__sample_weight=weight)
+
+
+def _coarse(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each column cut down to the levels that boosting would bin it to.
+
+    Weighted rows are binned by scikit-learn one percentile at a time, which costs more than the fit; a column of few
+    levels is taken as it is.
+    """
+    coarse = inputs.copy()
+    for position in range(inputs.shape[1]):
+        values = inputs[:, position]
+        known = np.isfinite(values)
+        if len(np.unique(values[known])) > LEVELS:
+            steps = np.unique(np.quantile(values[known], np.linspace(0, 1, LEVELS), method="lower"))
+            at = np.searchsorted(steps, values[known], side="right") - 1
+            coarse[known, position] = steps[np.maximum(at, 0)]
+    return coarse
 
 
 def out_of_fold(

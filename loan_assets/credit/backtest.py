@@ -1,0 +1,266 @@
+"""What a policy would have done on a history: the same rule as in the running platform, day by day, nothing ahead.
+
+Here: the replay, over tables in memory. Not here: the files of a history (`loan_assets.histories`), the rule
+(`succession`) or its evidence (`deliberation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loan_assets.books import LoanBook
+from loan_assets.credit.batch_memory import BatchMemory
+from loan_assets.credit.candidates import Trial
+from loan_assets.credit.deliberation import challenger_of, facts_of, trial_of
+from loan_assets.credit.drift import watched as watched_columns
+from loan_assets.credit.judging import refusal_threshold
+from loan_assets.credit.label_quality import LabelMemory, LabelVerdict, judge_labels
+from loan_assets.credit.ledger import Ledger, Rows
+from loan_assets.credit.norms import Norms, norms_of
+from loan_assets.credit.performance import line_through, ranking_of
+from loan_assets.credit.quality import OK, QUARANTINED, BatchQuality, judge_batch, remember
+from loan_assets.credit.scoring import Calibration, probability
+from loan_assets.credit.straying import Reference
+from loan_assets.credit.succession import Action, Facts, Situation, is_due, judged, retrained, watched
+from loan_assets.credit.training import fit, flatten, out_of_fold
+from loan_assets.credit.versions import Version
+from loan_assets.policy import Policy
+from loan_assets.refusal import Refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUEST = "request_id"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayOfHistory:
+    """What a day brought: requests as received, in the book's words, and outcomes that arrived; None where no file is.
+
+    `unreadable` says of either file why it could not be read.
+    """
+
+    date: str
+    requests: pd.DataFrame | None
+    outcomes: pd.DataFrame | None
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayDecided:
+    """A day's line: what was found, what was decided, and every request's score by the version that served it."""
+
+    date: str
+    served_by: int
+    champion: int
+    batch: BatchQuality
+    share: float | None
+    columns: dict[str, float]
+    consecutive: int
+    labels: str
+    label_rows: int
+    label_reasons: tuple[str, ...]
+    facts: Facts
+    performance: dict[str, float]
+    trial: Trial | None
+    verdict: str
+    actions: tuple[Action, ...]
+    requests: tuple[str, ...]
+    scores: NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class Replay:
+    """A history in progress: what is remembered from one day to the next."""
+
+    book: LoanBook
+    policy: Policy
+    reference: Rows
+    norms: Norms
+    versions: dict[int, Version]
+    situation: Situation = field(default_factory=Situation)
+    ledger: Ledger = field(init=False)
+    batches: BatchMemory = field(default_factory=BatchMemory)
+    arrivals: LabelMemory = field(default_factory=LabelMemory)
+    healthy_counts: list[int] = field(default_factory=list)
+    held: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(book=self.book)
+
+    @classmethod
+    def begun(cls, reference: pd.DataFrame, label: NDArray[np.int64], book: LoanBook, policy: Policy) -> Replay:
+        """The first version trained on the reference, and its normal estimated out of fold.
+
+        Raises:
+            Refusal: when the reference cannot be learned from.
+        """
+        rows = Rows.of(reference, book, label)
+        return cls(
+            book=book,
+            policy=policy,
+            reference=rows,
+            norms=norms_of(reference, book, policy.quality),
+            versions={1: first_version(rows, book, policy)},
+        )
+
+    def over(self, days: Iterable[DayOfHistory]) -> Iterator[DayDecided]:
+        """Live through the days in order."""
+        for day in days:
+            yield self.live(day)
+
+    def live(self, day: DayOfHistory) -> DayDecided:
+        """One day: score, judge the batch and the outcomes, then decide."""
+        served_by = self.situation.champion
+        batch = self._judged(day)
+        rows, ids, scores = self._asked(day, batch, self.versions[served_by])
+        shares, columns = self._compared(rows, batch)
+        outcomes = self._settled(day)
+        facts = facts_of(self.ledger, self.versions, self.situation, day.date, shares, self.policy)
+        self.situation, actions = watched(self.situation, facts, self.policy)
+        consecutive = self.situation.consecutive
+        trial, verdict, more = self._succeeded(day.date)
+        return DayDecided(
+            date=day.date,
+            served_by=served_by,
+            champion=self.situation.champion,
+            batch=batch,
+            share=shares.get(served_by),
+            columns=columns,
+            consecutive=consecutive,
+            labels=outcomes.status,
+            label_rows=outcomes.rows,
+            label_reasons=outcomes.reasons,
+            facts=facts,
+            performance=self._performance(day.date, served_by),
+            trial=trial,
+            verdict=verdict,
+            actions=(*actions, *more),
+            requests=ids,
+            scores=scores,
+        )
+
+    def _judged(self, day: DayOfHistory) -> BatchQuality:
+        policy = self.policy.quality
+        batch = judge_batch(day.requests, self.norms, self.book, self.healthy_counts, policy, self.batches)
+        if day.requests is not None and batch.status == OK:
+            self.batches = remember(self.batches, day.date, day.requests, self.norms, self.book, policy)
+            self.healthy_counts = [*self.healthy_counts, batch.rows][-policy.remembered_days :]
+        return batch
+
+    def _asked(
+        self, day: DayOfHistory, batch: BatchQuality, champion: Version
+    ) -> tuple[Rows, tuple[str, ...], NDArray[np.float64]]:
+        """Take the requests into the ledger, each id once, and score all of them."""
+        if day.requests is None or REQUEST not in day.requests.columns:
+            return Rows.of(_nothing(self.book), self.book), (), np.empty(0)
+        first = ~day.requests[REQUEST].duplicated().to_numpy()
+        taken = day.requests.loc[first]
+        ids = tuple(taken[REQUEST].astype(str))
+        rows = Rows.of(taken, self.book)
+        healthy = batch.healthy[first] & (batch.status != QUARANTINED)
+        self.ledger.ask(day.date, ids, rows, healthy)
+        return rows.where(healthy), ids, champion.score(rows.features)
+
+    def _compared(self, rows: Rows, batch: BatchQuality) -> tuple[dict[int, float], dict[str, float]]:
+        if batch.status != OK or len(rows) < self.policy.vigilance.smallest_day:
+            return {}, {}
+        shares, columns = {}, {}
+        for number in (self.situation.champion, *self.situation.archived):
+            shares[number], measured = self.versions[number].reference.share(rows.received, len(rows))
+            columns = columns or measured
+        return shares, columns
+
+    def _settled(self, day: DayOfHistory) -> LabelVerdict:
+        """Judge what arrived, and take it over; what was held and turns out to be sound is taken over as well."""
+        told = day.outcomes
+        waiting = [request for request, _, _ in self.arrivals.waiting]
+        arrived = [] if told is None or REQUEST not in told.columns else told[REQUEST].astype(str).tolist()
+        if told is not None and REQUEST in told.columns:
+            told = told.assign(**{REQUEST: told[REQUEST].astype(str)})
+        asked = self.ledger.asked([*arrived, *waiting], self.versions[1])
+        verdict = judge_labels(told, asked, self.arrivals, self.policy.label_quality, day.date)
+        self.arrivals = verdict.memory
+        if verdict.status == QUARANTINED and told is not None:
+            self.held[day.date] = told
+        for date in verdict.released:
+            self._take(day.date, released(self.held.pop(date), asked=self.ledger.place))
+        self._take(day.date, verdict.labels)
+        return verdict
+
+    def _take(self, date: str, labels: pd.DataFrame) -> None:
+        taken = zip(labels[REQUEST].astype(str), labels["label"], labels["label_timestamp"], strict=True)
+        self.ledger.settle(date, [(request, int(label), str(at)) for request, label, at in taken])
+
+    def _succeeded(self, date: str) -> tuple[Trial | None, str, tuple[Action, ...]]:
+        """Retrain where it is due, and judge the challenger where one is on trial."""
+        actions: tuple[Action, ...] = ()
+        episode, succession = self.situation.episode, self.policy.succession
+        outcomes = self.ledger.count_since(episode.since) if episode else 0
+        if is_due(self.situation, date, outcomes, succession):
+            self.situation, actions = retrained(self.situation, date, outcomes)
+            assert self.situation.challenger is not None
+            champion = self.versions[self.situation.champion]
+            made = challenger_of(self.ledger, self.reference, champion, self.situation, self.book, self.policy)
+            self.versions[made.number] = made
+        if self.situation.challenger is None:
+            return None, "", actions
+        trial = trial_of(self.ledger, self.versions, self.situation, self.book, self.policy)
+        self.situation, verdict, more = judged(self.situation, date, trial, succession)
+        return trial, verdict, (*actions, *more)
+
+    def _performance(self, date: str, number: int) -> dict[str, float]:
+        """What the outcomes that arrived today say of the version that served, with the ends of the interval."""
+        scores, label = self.ledger.arrival(date, self.versions[number])
+        if not len(label):
+            return {}
+        found = {"rows": float(len(label)), "base_rate": float(label.mean())}
+        estimate = 1 / (1 + np.exp(-scores))
+        found["brier"] = float(((estimate - label) ** 2).mean())
+        ranking = ranking_of(scores, label)
+        if ranking is not None:
+            found |= {"auc": ranking.auc, "auc_low": ranking.low, "auc_high": ranking.high}
+        return found
+
+
+def first_version(rows: Rows, book: LoanBook, policy: Policy) -> Version:
+    """The version that serves from the first day, trained on the whole reference."""
+    inputs = rows.features.astype("float64")
+    if len(rows) < policy.succession.enough_outcomes:
+        raise Refusal(
+            f"The reference has {len(rows):,} rows, too few to train on.",
+            f"Give {policy.succession.enough_outcomes:,} rows or more.",
+        )
+    estimate = out_of_fold(inputs, rows.label, book, policy.boosting, policy.splits)
+    trees = flatten(fit(inputs, rows.label, book, policy.boosting))
+    return Version(
+        number=1,
+        recipe="reference",
+        trees=trees,
+        calibration=Calibration(),
+        threshold=refusal_threshold(rows.label, estimate, policy.refused_share_over_base_rate),
+        reference=Reference.of(rows.received, watched_columns(book), policy.vigilance),
+        normal=line_through(np.log(estimate / (1 - estimate)), rows.label),
+        rows=len(rows),
+        learned_until=-1,
+    )
+
+
+def released(labels: pd.DataFrame, asked: Container[str]) -> pd.DataFrame:
+    """What can be read of an arrival that was held and turned out to be sound."""
+    import pandas as pd
+
+    label = pd.to_numeric(labels["label"], errors="coerce")
+    fit = label.isin([0, 1]) & labels[REQUEST].map(lambda request: request in asked)
+    return labels.loc[fit].assign(label=label[fit]).sort_values("label_timestamp").drop_duplicates(REQUEST, keep="last")
+
+
+def _nothing(book: LoanBook) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({column.name: np.empty(0) for column in book.received})

@@ -1,0 +1,417 @@
+"""When to worry, when to retrain, who becomes champion and who comes back: the rule, over typed facts, without a clock.
+
+Here: a state machine, used unchanged by the running platform and by the backtest. Not here: how a fact is measured
+(`straying`, `performance`, `candidates`), or what it takes to carry a decision out.
+
+A day is decided in three steps, each a pure function of the situation and what was found out: `watched` (alarms and
+returns), `is_due` (whether an open episode has enough outcomes for a retraining) and `judged` (the challenger's trial).
+
+An alarm opens an episode: the world has changed since some day. It is answered by retraining once enough outcomes of the
+new world have settled, and again when they have multiplied, since the first answer rests on few. A change of the inputs
+that ends before it was answered closes the episode. An archived champion comes back when the newest inputs resemble
+what it learned from and no longer what the champion learned from, or when the newest outcomes speak for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Any
+
+from loan_assets.credit.candidates import RECIPES, Trial
+from loan_assets.policy import Policy, Succession
+
+INPUTS, OUTCOMES, ASKED = "inputs", "outcomes", "asked"
+# When a change began is known to within a few days.
+DAYS_ALIKE = 3
+PROMOTE, REJECT, WAIT = "promote", "reject", "wait"
+
+
+class Kind(StrEnum):
+    """What can be decided on a day."""
+
+    ALARM = "alarm"
+    RETRAIN = "retrain"
+    PROMOTE = "promote"
+    REJECT = "reject"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One decision, with its cause in words; `version` is the one that it is about."""
+
+    kind: Kind
+    cause: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFound:
+    """What the outcomes say of the champion: the strongest change among its newest arrivals, and its first day."""
+
+    evidence: float
+    since: str
+    rows: int
+    slope: float
+    rate_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RivalFound:
+    """How an archived champion does against the champion on the newest outcomes, in nats since it last fell behind."""
+
+    evidence: float
+    since: str
+    rows: int
+    auc_gain: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was found out on a day.
+
+    `shares` is, per version, the share of columns that lie beyond their limit; empty where the day's batch gives no
+    check. `change` is None where no outcomes of the champion's time have arrived.
+    """
+
+    date: str
+    shares: Mapping[int, float] = field(default_factory=dict)
+    change: ChangeFound | None = None
+    rivals: Mapping[int, RivalFound] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """A change that is being answered: since when, by what it was noticed, and what was done about it so far."""
+
+    since: str
+    opened: str
+    causes: tuple[str, ...]
+    retrainings: int = 0
+    rows: int = 0
+    fitted_on: str = ""
+    promotions: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenger:
+    """A version on trial."""
+
+    number: int
+    made: str
+    looks: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything that is remembered from one day to the next.
+
+    `judged_from` is the first day whose requests tell something about the champion; `normal_since` and `normal_until`
+    name the days whose outcomes are its normal where that is not its trial's. `recent` holds, for the checks in a row
+    over the limit, every version's share, newest last; `spell` are the days of the last such run, and `passed` the
+    spells of other inputs that are over: what was asked in them tells nothing of today. `retrained` are the days of retrainings within a month.
+    """
+
+    champion: int = 1
+    archived: tuple[int, ...] = ()
+    newest: int = 1
+    in_force_since: str = ""
+    judged_from: str = ""
+    normal_since: str = ""
+    normal_until: str = ""
+    recent: tuple[tuple[str, Mapping[int, float]], ...] = ()
+    spell: tuple[str, ...] = ()
+    passed: tuple[tuple[str, str], ...] = ()
+    calm: int = 0
+    is_answered: bool = False
+    episode: Episode | None = None
+    challenger: Challenger | None = None
+    retrained: tuple[str, ...] = ()
+
+    @property
+    def consecutive(self) -> int:
+        """How many checks in a row were over the limit, the newest among them."""
+        return len(self.recent)
+
+    def as_facts(self) -> dict[str, Any]:
+        """As plain data, for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Situation:
+        """Read what `as_facts` gave, after a journey through JSON."""
+        episode, challenger = facts["episode"], facts["challenger"]
+        return cls(
+            **{
+                **facts,
+                "archived": tuple(facts["archived"]),
+                "recent": tuple(
+                    (day, {int(version): share for version, share in shares.items()}) for day, shares in facts["recent"]
+                ),
+                "episode": Episode(**{**episode, "causes": tuple(episode["causes"])}) if episode else None,
+                "challenger": Challenger(**challenger) if challenger else None,
+                "spell": tuple(facts["spell"]),
+                "passed": tuple((first, last) for first, last in facts["passed"]),
+                "retrained": tuple(facts["retrained"]),
+            }
+        )
+
+
+Decided = tuple[Situation, tuple[Action, ...]]
+
+
+def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
+    """The situation after a day's checks and outcomes, with the alarms and returns that follow."""
+    actions: list[Action] = []
+    situation = _checked(situation, facts, policy)
+    situation = _alarmed_by_inputs(situation, facts, policy, actions)
+    situation = _alarmed_by_outcomes(situation, facts, policy, actions)
+    for cause in facts.asked:
+        actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
+        situation = _opened(situation, facts.date, situation.judged_from or facts.date, ASKED)
+    situation = _returned(situation, facts, policy, actions)
+    situation = _closed(situation, facts, policy, actions)
+    return situation, tuple(actions)
+
+
+def is_due(situation: Situation, today: str, outcomes: int, succession: Succession) -> bool:
+    """Whether to retrain at the end of a day on which so many outcomes of the new world have settled."""
+    episode = situation.episode
+    if episode is None or episode.retrainings >= succession.retrainings:
+        return False
+    within = [day for day in situation.retrained if _days(day, today) < succession.budget_days]
+    if len(within) >= succession.budget or (within and _days(within[-1], today) < succession.cooldown_days):
+        return False
+    if episode.retrainings:
+        return outcomes >= episode.rows * succession.growth
+    late = _days(episode.opened, today) >= succession.deadline_days
+    return outcomes >= (succession.least_outcomes if late else succession.enough_outcomes)
+
+
+def retrained(situation: Situation, today: str, outcomes: int) -> Decided:
+    """The situation after a retraining was begun: a challenger with the next number is on trial."""
+    episode = situation.episode
+    assert episode is not None  # `is_due` said so
+    number = situation.newest + 1
+    actions: tuple[Action, ...] = ()
+    if situation.challenger is not None:
+        withdrawn = "a challenger that learned from more takes its place"
+        actions = (Action(kind=Kind.REJECT, cause=withdrawn, version=situation.challenger.number),)
+    cause = f"{outcomes:,} outcomes since {episode.since} have settled ({', '.join(episode.causes)})"
+    after = replace(
+        situation,
+        newest=number,
+        challenger=Challenger(number=number, made=today),
+        episode=replace(episode, retrainings=episode.retrainings + 1, rows=outcomes, fitted_on=today),
+        retrained=(*(day for day in situation.retrained if _days(day, today) < 31), today),
+    )
+    return after, (*actions, Action(kind=Kind.RETRAIN, cause=cause, version=number))
+
+
+def judged(situation: Situation, today: str, trial: Trial, succession: Succession) -> tuple[Situation, str, tuple[Action, ...]]:
+    """The verdict on the challenger: `promote`, `reject`, or `wait` for more outcomes."""
+    challenger, episode = situation.challenger, situation.episode
+    assert challenger is not None
+    assert episode is not None
+    looks = challenger.looks + 1
+    said = f"{trial.metric} {trial.challenger:.4f} against {trial.champion:.4f} on {trial.rows:,} later rows"
+    if trial.against:
+        return _rejected(situation, "; ".join(trial.against))
+    if _is_better(trial, is_first=episode.promotions == 0, succession=succession):
+        return _promoted(situation, today, said)
+    if looks >= succession.looks or _is_worse(trial, succession):
+        return _rejected(situation, f"not better: {said}")
+    return replace(situation, challenger=replace(challenger, looks=looks)), WAIT, ()
+
+
+def _is_better(trial: Trial, *, is_first: bool, succession: Succession) -> bool:
+    if trial.metric == "log_loss":
+        return trial.all_loss_z >= succession.recalibration_z and trial.loss_gain >= succession.recalibration_gain
+    if trial.loss_gain < -succession.blind_margin:
+        return False
+    if not is_first:
+        # The same world with twice the rows: what is asked is no more than a sign that it did not go wrong.
+        return trial.auc_z >= succession.again_z and trial.auc_gain >= succession.again_gain
+    ranks = trial.all_auc_z >= succession.first_z
+    fits = trial.all_loss_z >= succession.first_z and trial.all_auc_z >= succession.held_z
+    return (ranks or fits) and trial.auc_z >= succession.held_z and trial.auc_gain >= succession.first_gain
+
+
+def _is_worse(trial: Trial, succession: Succession) -> bool:
+    """Whether more outcomes are not going to turn it."""
+    return trial.auc_z < succession.hopeless_z and trial.loss_z < succession.hopeless_z
+
+
+def _promoted(situation: Situation, today: str, said: str) -> tuple[Situation, str, tuple[Action, ...]]:
+    challenger, episode = situation.challenger, situation.episode
+    assert challenger is not None
+    assert episode is not None
+    after = replace(
+        situation,
+        champion=challenger.number,
+        archived=(*situation.archived, situation.champion),
+        in_force_since=today,
+        judged_from=episode.since,
+        normal_since="",
+        normal_until="",
+        recent=(),
+        spell=(),
+        passed=(),
+        calm=0,
+        is_answered=False,
+        challenger=None,
+        episode=replace(episode, promotions=episode.promotions + 1),
+    )
+    return after, PROMOTE, (Action(kind=Kind.PROMOTE, cause=said, version=challenger.number),)
+
+
+def _rejected(situation: Situation, said: str) -> tuple[Situation, str, tuple[Action, ...]]:
+    challenger = situation.challenger
+    assert challenger is not None
+    action = Action(kind=Kind.REJECT, cause=said, version=challenger.number)
+    return replace(situation, challenger=None), REJECT, (action,)
+
+
+def _checked(situation: Situation, facts: Facts, policy: Policy) -> Situation:
+    """Count the check: one over the limit goes on the run, a calm one ends it and arms the alarm again."""
+    share = facts.shares.get(situation.champion)
+    if share is None:
+        return situation
+    if share > policy.vigilance.retrain_above:
+        kept = (*situation.recent, (facts.date, dict(facts.shares)))[-policy.succession.remembered_checks :]
+        return replace(situation, recent=kept, spell=(*situation.spell, facts.date), calm=0)
+    calmed = replace(situation, recent=(), calm=situation.calm + 1, is_answered=False)
+    if calmed.calm < policy.succession.calm_checks:
+        return calmed
+    is_spell = len(situation.spell) >= policy.vigilance.consecutive
+    passed = (*situation.passed, (situation.spell[0], situation.spell[-1])) if is_spell else situation.passed
+    return replace(calmed, spell=(), passed=passed)
+
+
+def _alarmed_by_inputs(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
+    if situation.consecutive < policy.vigilance.consecutive or situation.is_answered or not facts.shares:
+        return situation
+    days = [day for day, _ in situation.recent]
+    cause = f"share over {policy.vigilance.retrain_above} against version {situation.champion} on {', '.join(days)}"
+    actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
+    return _opened(replace(situation, is_answered=True), facts.date, days[0], INPUTS)
+
+
+def _alarmed_by_outcomes(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
+    change, succession = facts.change, policy.succession
+    if change is None or not is_harmful(change, succession):
+        return situation
+    if situation.episode is not None and not _is_another(change, situation.episode):
+        return situation
+    cause = (
+        f"the scores of version {situation.champion} mean something else since {change.since}: "
+        f"slope {change.slope:.2f}, default rate {change.rate_ratio:.2f} of the expected, {change.rows:,} outcomes"
+    )
+    actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
+    return _opened(situation, facts.date, change.since, OUTCOMES)
+
+
+def _is_another(change: ChangeFound, episode: Episode) -> bool:
+    """Whether outcomes speak of a change that the open episode does not know of yet."""
+    if OUTCOMES not in episode.causes and not episode.retrainings:
+        return True
+    return _days(episode.since, change.since) > DAYS_ALIKE
+
+
+def is_harmful(change: ChangeFound, succession: Succession) -> bool:
+    """Whether a change is both certain and large enough to matter."""
+    if change.evidence < succession.change_evidence:
+        return False
+    off = max(change.rate_ratio, 1 / change.rate_ratio if change.rate_ratio > 0 else float("inf"))
+    return change.slope < succession.change_slope or off > succession.change_rate
+
+
+def _opened(situation: Situation, today: str, since: str, cause: str) -> Situation:
+    """Open an episode; one that is open and was not answered yet takes on the cause and the earlier first day."""
+    episode = situation.episode
+    if episode is not None and not episode.retrainings and _days(episode.since, since) <= DAYS_ALIKE:
+        causes = episode.causes if cause in episode.causes else (*episode.causes, cause)
+        return replace(situation, episode=replace(episode, causes=causes, since=min(since, episode.since)))
+    if episode is not None and cause == INPUTS and since <= episode.fitted_on:
+        return situation
+    return replace(situation, episode=Episode(since=since, opened=today, causes=(cause,)), challenger=None)
+
+
+def _returned(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
+    """Bring an archived champion back when inputs or outcomes are what it knew."""
+    limit, needed = policy.vigilance.retrain_above, policy.vigilance.consecutive
+    back: tuple[float, int, str, str] | None = None
+    if facts.shares and situation.consecutive >= needed:
+        streak = situation.recent[-needed:]
+        for number in situation.archived:
+            shares = [shares[number] for _, shares in streak if number in shares]
+            if len(shares) == needed and sum(shares) / needed <= limit:
+                cause = f"the inputs since {streak[0][0]} are what version {number} learned from"
+                back = max(back, (-sum(shares), number, streak[0][0], cause)) if back else (-sum(shares), number, streak[0][0], cause)
+    if back is None:
+        for number, rival in facts.rivals.items():
+            if rival.evidence >= policy.succession.return_evidence and rival.auc_gain >= -policy.succession.return_margin:
+                cause = f"version {number} fits {rival.rows:,} outcomes since {rival.since} better by {rival.evidence:.1f} nats"
+                found = (rival.evidence, number, rival.since, cause)
+                back = max(back, found) if back else found
+    if back is None:
+        return situation
+    _, number, since, cause = back
+    actions.append(Action(kind=Kind.ROLLBACK, cause=cause, version=number))
+    return reverted(situation, facts.date, number, since)
+
+
+def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:
+    """The situation after an archived version came back because of what was seen since a day."""
+    others = tuple(one for one in (*situation.archived, situation.champion) if one != number)
+    return replace(
+        situation,
+        champion=number,
+        archived=others,
+        in_force_since=today,
+        judged_from=since,
+        normal_since="",
+        normal_until="",
+        recent=(),
+        spell=(),
+        passed=(),
+        calm=0,
+        is_answered=False,
+        episode=None,
+        challenger=None,
+    )
+
+
+def _closed(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
+    """End an episode whose inputs have calmed before it was answered, or that was answered as often as may be."""
+    episode, succession = situation.episode, policy.succession
+    if episode is None:
+        return situation
+    calmed = episode.causes == (INPUTS,) and not episode.promotions and situation.calm >= succession.calm_checks
+    spent = episode.retrainings >= succession.retrainings and situation.challenger is None
+    late = _days(episode.opened, facts.date) > succession.episode_days
+    if not (calmed or spent or late):
+        return situation
+    if situation.challenger is not None:
+        why = "the inputs have calmed" if calmed else "the episode has gone on for too long"
+        actions.append(Action(kind=Kind.REJECT, cause=why, version=situation.challenger.number))
+    after = replace(situation, episode=None, challenger=None)
+    if episode.promotions or calmed:
+        return after
+    # Nothing better was found: what is, is normal from now on.
+    return replace(after, judged_from=_after(facts.date), normal_since=episode.since, normal_until=facts.date)
+
+
+def _days(earlier: str, later: str) -> int:
+    return (date.fromisoformat(later) - date.fromisoformat(earlier)).days
+
+
+def _after(day: str) -> str:
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+
+
+RECALIBRATED = RECIPES[0].name
