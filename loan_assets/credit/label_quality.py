@@ -149,7 +149,7 @@ def _judge_clean(
         held = (*memory.held, arrival)[-labels.remembered_arrivals :]
         alone = [Breach(column=LABEL, rule="goes with nothing known about the applicants", rows=len(taken))]
         return _verdict(QUARANTINED, nothing, replace(memory, held=held), alone, unfit)
-    released = memory.held if _are_released(memory.held, arrival, labels) else ()
+    released = memory.held if _are_released(memory, arrival, labels) else ()
     healthy = (*memory.healthy, *released, arrival)[-labels.remembered_arrivals :]
     after = LabelMemory(healthy=healthy)
     if not released and not _is_informative(labels, arrival):
@@ -332,12 +332,12 @@ def _is_informative(labels: LabelQuality, *arrivals: Arrival) -> bool:
 def _goes_with_nothing(arrival: Arrival, memory: LabelMemory, labels: LabelQuality) -> bool:
     """Whether the score has lost what it had and no other column has anything; the score alone cannot tell.
 
-    Where one arrival is too small to tell, those before it that left the same doubt are counted with it.
+    Where one arrival is too small to tell, those before it that left or confirmed the same doubt count with it.
     """
     has_others = len(arrival.columns) > len((SCORE, "folded"))
-    if not has_others or _is_informative(labels, arrival) or _are_released(memory.held, arrival, labels):
+    if not has_others or _is_informative(labels, arrival) or _are_released(memory, arrival, labels):
         return False
-    doubtful = [one for one in memory.doubtful if one.columns == arrival.columns]
+    doubtful = [one for one in (*memory.doubtful, *memory.held) if one.columns == arrival.columns]
     usual = _usual_effect(memory, labels)
     return _has_lost(usual, labels, arrival) or _has_lost(usual, labels, *doubtful, arrival)
 
@@ -357,17 +357,19 @@ def _usual_effect(memory: LabelMemory, labels: LabelQuality) -> float:
     return float(12**0.5) * (labels.usual_auc - 0.5)
 
 
-def _are_released(held: Sequence[Arrival], arrival: Arrival, labels: LabelQuality) -> bool:
+def _are_released(memory: LabelMemory, arrival: Arrival, labels: LabelQuality) -> bool:
     """Whether held arrivals show the relation that this one shows, or together with it one that none shows alone.
 
-    A relation that this one shows is looked for in them by itself: a feed that has been repaired vouches for nothing
-    that came before.
+    A relation that this one shows is looked for in them by itself. A feed in which the score is what it was has been
+    repaired, and vouches for little that came before; one in which it is still less tells of a world that has changed.
     """
-    alike = [one for one in held if one.columns == arrival.columns]
+    alike = [one for one in memory.held if one.columns == arrival.columns]
     if not alike:
         return False
     if not _is_informative(labels, arrival):
         return _is_informative(labels, *alike, arrival)
     shown = _errors(arrival)
     clearest = int(np.abs(shown).argmax())
-    return bool(_errors(*alike)[clearest] * np.sign(shown[clearest]) >= labels.released_errors)
+    is_as_usual = shown[0] > _usual_effect(memory, labels) * arrival.weight**0.5 - labels.changed_errors
+    enough = labels.released_errors if is_as_usual else labels.changed_released_errors
+    return bool(_errors(*alike)[clearest] * np.sign(shown[clearest]) >= enough)
