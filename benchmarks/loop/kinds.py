@@ -21,7 +21,6 @@ from verdicts import Change, Span, Verdict
 from worlds import BILLS, PAYMENTS
 
 MONEY = ["credit_limit", *BILLS, *PAYMENTS]
-BEHIND_BY_ONE = {status: status + 1 for status in range(9)}
 RENUMBERED = {-2: 1, -1: 2} | {status: status + 2 for status in range(1, 8)} | {8: 9}
 BILLS_SENT = [f"BILL_AMT{month}" for month in range(1, 7)]
 PAYMENTS_SENT = [f"PAY_AMT{month}" for month in range(1, 7)]
@@ -187,9 +186,9 @@ def three_day_spike(timeline: Timeline) -> Verdict:
 
 @tuned("spike")
 def three_bad_days(timeline: Timeline) -> Verdict:
-    """For three days the statuses are counted otherwise, which harms, and then it is over before any outcome is in."""
+    """For three days a new core system reports other things, which harms; it is over before any outcome is in."""
     days = range(timeline.change_day, timeline.change_day + 3)
-    timeline.visit(worlds.recoded(BEHIND_BY_ONE), days)
+    timeline.visit(worlds.new_core_system, days)
     return no_reason_to_promote(timeline, days.start)
 
 
@@ -228,9 +227,9 @@ def slow_inflation(timeline: Timeline) -> Verdict:
 
 
 @tuned("harmful inputs")
-def statuses_counted_otherwise(timeline: Timeline) -> Verdict:
-    """Who pays the minimum counts as one month behind, and who was behind as one month more."""
-    change = timeline.change(worlds.recoded(BEHIND_BY_ONE), timeline.change_day, cause="inputs", harms=True)
+def new_core_system(timeline: Timeline) -> Verdict:
+    """A new core system: bills say what is left of the limit, who pays the minimum counts as one month behind."""
+    change = timeline.change(worlds.new_core_system, timeline.change_day, cause="inputs", harms=True)
     return repaired(timeline, change)
 
 
@@ -242,10 +241,10 @@ def statuses_renumbered(timeline: Timeline) -> Verdict:
 
 
 @aside("harmful inputs")
-def available_credit(timeline: Timeline) -> Verdict:
-    """Statements report what is left of the limit where they reported what is owed; outcomes come after two days."""
+def what_is_left(timeline: Timeline) -> Verdict:
+    """Statements say what is left of the limit and what is still due; outcomes come after two days."""
     timeline.labels_come_after(2)
-    change = timeline.change(worlds.available_credit, timeline.change_day, cause="inputs", harms=True)
+    change = timeline.change(worlds.what_is_left, timeline.change_day, cause="inputs", harms=True)
     return repaired(timeline, change)
 
 
@@ -258,8 +257,8 @@ def bank_taken_over(timeline: Timeline) -> Verdict:
 
 @tuned("harmful inputs")
 def branches_migrate(timeline: Timeline) -> Verdict:
-    """Branch by branch, over twelve days, statuses are counted otherwise."""
-    change = timeline.change(worlds.recoded(BEHIND_BY_ONE), timeline.change_day, ramp=12, cause="inputs", harms=True)
+    """Branch by branch, over twelve days, the bank moves to the new core system."""
+    change = timeline.change(worlds.new_core_system, timeline.change_day, ramp=12, cause="inputs", harms=True)
     return repaired(timeline, change)
 
 
@@ -343,10 +342,10 @@ def fewer_default(timeline: Timeline) -> Verdict:
 
 
 @tuned("temporary")
-def statuses_counted_otherwise_for_a_while(timeline: Timeline) -> Verdict:
-    """For three weeks a stand-in system counts the statuses otherwise."""
+def new_core_system_for_a_while(timeline: Timeline) -> Verdict:
+    """For three weeks the bank tries the new core system, and goes back."""
     first = timeline.change_day
-    change = timeline.change(worlds.recoded(BEHIND_BY_ONE), first, first + 20, cause="inputs", harms=True)
+    change = timeline.change(worlds.new_core_system, first, first + 20, cause="inputs", harms=True)
     return repaired_and_undone(timeline, change)
 
 
@@ -602,8 +601,8 @@ def with_broken_days(verdict: Verdict, *, quarantined: range = range(0), refused
 
 @tuned("combined")
 def broken_during_change(timeline: Timeline) -> Verdict:
-    """Statuses are counted otherwise, and from the second day on a column is empty for three days."""
-    change = timeline.change(worlds.recoded(BEHIND_BY_ONE), timeline.change_day, cause="inputs", harms=True)
+    """A new core system, and from its second day on a column is empty for three days."""
+    change = timeline.change(worlds.new_core_system, timeline.change_day, cause="inputs", harms=True)
     days = range(timeline.change_day + 1, timeline.change_day + 4)
     timeline.break_feed(faults.emptied("PAY_AMT3"), days)
     return with_broken_days(repaired(timeline, change, patience=4), quarantined=days)
@@ -646,11 +645,11 @@ def one_and_then(one: Verdict, another: Verdict) -> Verdict:
 
 @tuned("combined")
 def one_change_after_another(timeline: Timeline) -> Verdict:
-    """Statuses are counted otherwise; twenty days later delays are forgiven as well."""
+    """A new core system; twenty days later delays are forgiven as well."""
     # The outcomes are drawn first: they follow what clients do, however it is reported.
     hidden = worlds.follows(worlds.payment_holiday)
     then = timeline.change(hidden, timeline.change_day + 20, cause="concept", harms=True)
-    first = timeline.change(worlds.recoded(BEHIND_BY_ONE), timeline.change_day, cause="inputs", harms=True)
+    first = timeline.change(worlds.new_core_system, timeline.change_day, cause="inputs", harms=True)
     return one_and_then(repaired(timeline, first), repaired(timeline, then))
 
 

@@ -145,9 +145,17 @@ def both(first: World, then: World) -> World:
     return world
 
 
-def available_credit(rows: pd.DataFrame, _: np.random.Generator) -> pd.DataFrame:
-    """Statements report what is left of the limit where they reported what is owed."""
-    return rows.assign(**{name: rows["credit_limit"] - rows[name] for name in BILLS})
+def what_is_left(rows: pd.DataFrame, _: np.random.Generator) -> pd.DataFrame:
+    """Statements say what is left of the limit in place of the balance, what is still due in place of the payment."""
+    free = {name: rows["credit_limit"] - rows[name] for name in BILLS}
+    due = {paid: (rows[bill] - rows[paid]).clip(lower=0) for bill, paid in zip(BILLS, PAYMENTS, strict=True)}
+    return rows.assign(**free, **due)
+
+
+def new_core_system(rows: pd.DataFrame, _: np.random.Generator) -> pd.DataFrame:
+    """Bills say what is left of the limit; the minimum counts as one month behind, and what was behind as one more."""
+    later = {name: np.where(rows[name] >= 0, np.minimum(rows[name] + 1, 9), rows[name]) for name in STATUSES}
+    return rows.assign(**{name: rows["credit_limit"] - rows[name] for name in BILLS}, **later)
 
 
 def another_clientele(rows: pd.DataFrame, _: np.random.Generator) -> pd.DataFrame:
