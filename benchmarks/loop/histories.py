@@ -41,6 +41,7 @@ class History:
     seed: int
     rows_a_day: int
     days: int
+    soonest: int
     delay: int
     key: str
     changes: tuple[Change, ...]
@@ -94,6 +95,7 @@ def write(kind: Kind, seed: int, place: Path, rows_a_day: int = ROWS_A_DAY) -> H
         seed=seed,
         rows_a_day=rows_a_day,
         days=timeline.days,
+        soonest=timeline.soonest,
         delay=timeline.delay,
         key=timeline.key,
         changes=tuple(sorted(timeline.changes, key=lambda change: change.first)),

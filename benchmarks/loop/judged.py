@@ -183,8 +183,8 @@ def _alarm_delays(history: History, deeds: Deeds, cause: str) -> tuple[int | Non
     delays = []
     for change, until in _with_ends(history):
         if change.harms and change.cause == cause and not change.ramp:
-            known = change.first + (history.delay if cause == "concept" else 0)
-            alarms = [day for day in deeds.alarms if change.first <= day <= until]
+            known = change.first + (history.soonest if cause == "concept" else 0)
+            alarms = [day for day in deeds.alarms if known <= day <= until]
             delays.append(alarms[0] - known if alarms else None)
     return tuple(delays)
 

@@ -222,8 +222,9 @@ def yardstick(observed: Observed) -> Course:
         course.serving.append(serving)
         starts = [change for change in history.changes if change.first <= day]
         if any(change.first == day for change in history.changes):
-            course.alarms.append(day)
             learned = 0.0
+        if any(change.first + (change.cause != "inputs") * history.soonest == day for change in history.changes):
+            course.alarms.append(day)
         if any(change.ends and change.last == day for change in history.changes):
             course.rollbacks += [day] if serving else []
             serving = 0

@@ -56,7 +56,8 @@ class Timeline:
     """The days of one history while it is written.
 
     `rows` holds every arriving client in the book's words with the true outcome, the `day`, the `request_id` and
-    `arrives`, the day on which the outcome is told. `change_day` is when the first change comes, by the seed.
+    `arrives`, the day on which the outcome is told, `soonest` to `delay` days later. `change_day` is when the first
+    change comes, by the seed.
     """
 
     reference: pd.DataFrame
@@ -66,6 +67,7 @@ class Timeline:
     generator: np.random.Generator
     key: str
     change_day: int
+    soonest: int = 5
     delay: int = 5
     changes: list[Change] = field(default_factory=list)
     worlds: list[World] = field(default_factory=list)
@@ -114,8 +116,8 @@ class Timeline:
         self.rows.loc[visited, changed.columns] = changed
 
     def labels_come_after(self, soonest: int, latest: int | None = None) -> None:
-        """Outcomes are told so many days later, at random where two numbers are given; `delay` is the longest."""
-        self.delay = latest if latest is not None else soonest
+        """Outcomes are told so many days later, at random where two numbers are given."""
+        self.soonest, self.delay = soonest, latest if latest is not None else soonest
         self.rows["arrives"] = self.rows["day"] + self.generator.integers(soonest, self.delay + 1, len(self.rows))
 
     def labels_are_partial(self, share: float) -> None:
