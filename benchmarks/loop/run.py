@@ -59,6 +59,8 @@ def run(task: Task) -> tuple[list[Judged], str]:
     except subprocess.CalledProcessError as failed:
         last = (failed.stderr or failed.stdout or "").strip().splitlines()[-1:]
         return judged, f"{history.name}: exit {failed.returncode}: {' '.join(last)}"
+    except (KeyError, ValueError, OSError) as unfit:  # what the replay left behind is not what is promised
+        return judged, f"{history.name}: {type(unfit).__name__}: {unfit}"
 
 
 def rivals_on(history: History, place: Path) -> list[Judged]:

@@ -41,11 +41,12 @@ class Change:
 class Verdict:
     """What must happen, and what must not; what is not named is free.
 
-    `promote`: in each span something new must be promoted. `alarm`: in each span there must be an alarm. `rollback`: in each span the model that the
-    history began with must be back. `never_promote` and `calm`: in no such span may anything be promoted, or an alarm
-    be raised. `quarantined` are the days whose applications must be set aside, `not_used` those which are too few or
-    none, where "insufficient" will do as well; no other day may be quarantined. `refused` are the days (of arrival)
-    whose labels must be set aside, `refusable` those which may be; no other. `is_temporary`: the old world comes back.
+    `promote`: in each span something new must be promoted. `alarm`: in each span there must be an alarm. `rollback`: in
+    each span the model that the history began with must be back. `never_promote` and `calm`: in no such span may
+    anything be promoted, or an alarm be raised. `quarantined` are the days whose applications must be set aside,
+    `not_used` those which are too few or none, where "insufficient" will do as well; no other day may be quarantined.
+    `refused` are the days (of arrival) whose labels must be set aside, `refusable` those which may be; no other.
+    `is_temporary`: the old world comes back.
     """
 
     promote: tuple[Span, ...] = ()
