@@ -208,7 +208,7 @@ def lost_jobs(_: dict[str, Numbers], rows: pd.DataFrame, usual: Numbers) -> Numb
 
 def lost_deposits(features: dict[str, Numbers], _: pd.DataFrame, usual: Numbers) -> Numbers:
     """Those who paid in full did so from deposits that are now gone."""
-    return 0.8 * usual + 0.27 * features["months_paid_in_full"]
+    return 0.8 * usual + 0.33 * features["months_paid_in_full"]
 
 
 def large_lines_fail(features: dict[str, Numbers], _: pd.DataFrame, usual: Numbers) -> Numbers:
