@@ -12,7 +12,7 @@ nobody knows when the world changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,17 +115,18 @@ def latest_change(arrivals: Sequence[tuple[Numbers, Labels]], baseline: Line, lo
         longest: the longest window, in arrivals.
     """
     known = _strings(arrivals, baseline)
-    best: Change | None = None
-    for length in range(SHORTEST, min(longest, len(arrivals)) + 1):
-        window = arrivals[len(arrivals) - length :]
-        log_odds = np.concatenate([one for one, _ in window])
-        label = np.concatenate([two for _, two in window])
-        if not len(label):
-            continue
-        change = _change(log_odds, label, known[len(arrivals) - length], len(arrivals) - length)
-        if best is None or change.evidence > best.evidence:
-            best = change
-    return best
+    found: list[Change] = []
+    for position in range(len(arrivals) - 1, max(len(arrivals) - longest, 0) - 1, -1):
+        log_odds = np.concatenate([one for one, _ in arrivals[position:]])
+        label = np.concatenate([two for _, two in arrivals[position:]])
+        if len(label):
+            found.append(_change(log_odds, label, known[position], position))
+    sustained = [change for change in found if len(arrivals) - change.position >= SHORTEST]
+    if not sustained:
+        return None
+    strongest = max(sustained, key=lambda change: change.evidence)
+    # Where the newest arrival alone is stranger still, the change began with it.
+    return replace(strongest, position=max(found, key=lambda change: change.evidence).position)
 
 
 def ranking_of(log_odds: Numbers, label: Labels) -> Ranking | None:

@@ -335,7 +335,9 @@ def _opened(situation: Situation, today: str, since: str, cause: str) -> Situati
     episode = situation.episode
     if episode is not None and not episode.retrainings and _days(episode.since, since) <= DAYS_ALIKE:
         causes = episode.causes if cause in episode.causes else (*episode.causes, cause)
-        return replace(situation, episode=replace(episode, causes=causes, since=min(since, episode.since)))
+        # The day on which inputs moved is seen, the one from which outcomes differ is estimated.
+        first = since if cause == INPUTS else episode.since if INPUTS in episode.causes else min(since, episode.since)
+        return replace(situation, episode=replace(episode, causes=causes, since=first))
     if episode is not None and cause == INPUTS and since <= episode.fitted_on:
         return situation
     return replace(situation, episode=Episode(since=since, opened=today, causes=(cause,)), challenger=None)
