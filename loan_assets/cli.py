@@ -1,6 +1,6 @@
 """`loan-assets …`: a thin door for people and scripts.
 
-Here: the commands and their exit codes (0 done, 1 a stop that was explained). Not here: what they do, which each
+Here: the commands and their exit codes (0 done, 1 a stop that was explained, 2 input that cannot be used). Not here: what they do, which each
 command imports when it is called, so that `loan-assets --help` costs nothing.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from pathlib import Path
 from typing import Annotated, ParamSpec
 
 import typer
@@ -34,8 +35,8 @@ def settings_here() -> Settings:
     return Settings.from_environment()
 
 
-def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """Print a refusal as the paragraph it is, without a traceback, and exit with 1."""
+def explained(command: Callable[P, None], code: int = 1) -> Callable[P, None]:
+    """Print a refusal as the paragraph it is, without a traceback, and exit with the code."""
 
     @wraps(command)
     def guarded(*arguments: P.args, **options: P.kwargs) -> None:
@@ -44,9 +45,12 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         except Refusal as refusal:
             typer.secho(f"\n{refusal.cause}", fg="red", err=True)
             typer.echo(as_typed(refusal.next_step), err=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(code) from None
 
     return guarded
+
+
+bad_input = partial(explained, code=2)
 
 
 @app.command()
@@ -192,6 +196,37 @@ def watch(
     from loan_assets.rehearsal import days_up_to_today, watch_days
 
     watch_days(settings, days or days_up_to_today(1))
+
+
+@app.command()
+@bad_input
+def backtest(
+    reference: Annotated[Path, typer.Option(help="Known loans with their outcomes, Parquet.")],
+    predictions: Annotated[Path, typer.Option(help="Folder of requests, one Parquet file a day.")],
+    labels: Annotated[Path, typer.Option(help="Folder of outcomes, one Parquet file for each day they arrived on.")],
+    out: Annotated[Path, typer.Option(help="Folder for decisions, scores, models and the report.")],
+    policy: Annotated[Path | None, typer.Option(help="YAML with fields of policy.py to set otherwise.")] = None,
+    until: Annotated[str, typer.Option(help="Last day to live through, 2026-11-24 style.")] = "",
+    seed: Annotated[int, typer.Option(help="For every random draw.")] = 0,
+) -> None:
+    """Live through a history of your own: what this policy would have noticed, trained, promoted and taken back."""
+    from loan_assets.backtesting import backtest as replay
+    from loan_assets.histories import History
+
+    replay(History(reference=reference, predictions=predictions, labels=labels, until=until), out, policy, seed)
+
+
+@app.command()
+@bad_input
+def score(
+    model: Annotated[Path, typer.Option(help="A model of a backtest, such as out/models/1, or a release.")],
+    rows: Annotated[Path, typer.Option("--input", help="Applications, Parquet.")],
+    out: Annotated[Path, typer.Option(help="Where to write the scores, Parquet.")],
+) -> None:
+    """Score a file of applications with one saved model."""
+    from loan_assets.backtesting import score_file
+
+    typer.echo(f"{score_file(model, rows, out):,} rows scored")
 
 
 @app.command()

@@ -63,11 +63,12 @@ class Release:
         return probability(log_odds, self.facts.calibration)
 
 
-def write_release(folder: Path, facts: ReleaseFacts, trees: FlatTrees, onnx: bytes) -> None:
-    """Write every file but the reference and the manifest; the caller seals."""
+def write_release(folder: Path, facts: ReleaseFacts, trees: FlatTrees, onnx: bytes | None = None) -> None:
+    """Write every file but the reference and the manifest; the caller seals. Without a witness it scores all the same."""
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
     trees.save(folder / TREES)
-    (folder / ONNX).write_bytes(onnx)
+    if onnx is not None:
+        (folder / ONNX).write_bytes(onnx)
 
 
 def read_release(folder: Path, *, expected: str | None = None, carries_reference: bool = True) -> Release:

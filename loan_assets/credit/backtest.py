@@ -7,7 +7,7 @@ Here: the replay, over tables in memory. Not here: the files of a history (`loan
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,13 +42,14 @@ REQUEST = "request_id"
 class DayOfHistory:
     """What a day brought: requests as received, in the book's words, and outcomes that arrived; None where no file is.
 
-    `unreadable` says of either file why it could not be read.
+    `unreadable_*` say why a file that is there could not be read.
     """
 
     date: str
     requests: pd.DataFrame | None
     outcomes: pd.DataFrame | None
-    unreadable: tuple[str, ...] = ()
+    unreadable_requests: str = ""
+    unreadable_outcomes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,8 @@ class Replay:
     def _judged(self, day: DayOfHistory) -> BatchQuality:
         policy = self.policy.quality
         batch = judge_batch(day.requests, self.norms, self.book, self.healthy_counts, policy, self.batches)
+        if day.unreadable_requests:
+            batch = replace(batch, status=QUARANTINED, reasons=(day.unreadable_requests,))
         if day.requests is not None and batch.status == OK:
             self.batches = remember(self.batches, day.date, day.requests, self.norms, self.book, policy)
             self.healthy_counts = [*self.healthy_counts, batch.rows][-policy.remembered_days :]
@@ -186,6 +189,8 @@ class Replay:
         asked = self.ledger.asked([*arrived, *waiting], self.versions[1])
         verdict = judge_labels(told, asked, self.arrivals, self.policy.label_quality, day.date)
         self.arrivals = verdict.memory
+        if day.unreadable_outcomes:
+            return replace(verdict, status=QUARANTINED, reasons=(day.unreadable_outcomes,))
         if verdict.status == QUARANTINED and told is not None:
             self.held[day.date] = told
         for date in verdict.released:

@@ -135,7 +135,14 @@ def _estimates(
 
 
 def challenger(
-    number: int, recipes: Sequence[Recipe], old: Rows, new: Rows, seen_since: Rows, champion: Version, book: LoanBook, policy: Policy
+    number: int,
+    recipes: Sequence[Recipe],
+    old: Rows,
+    new: Rows,
+    seen_since: Rows,
+    champion: Version,
+    book: LoanBook,
+    policy: Policy,
 ) -> tuple[Version, Rows]:
     """A challenger trained on the older part of the new world, and the newer part, on which it is to be tried.
 
@@ -179,7 +186,10 @@ def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book:
             against=("only one outcome is among the held-out rows",),
         )
     recalibrates = candidate.recipe == RECIPES[0].name
-    against = (*_below_the_floors(candidate, found, held, policy.succession), *_unfair(candidate, champion, recent, book, policy))
+    against = (
+        *_below_the_floors(candidate, found, held, policy.succession),
+        *_unfair(candidate, champion, recent, book, policy),
+    )
     return Trial(
         metric="log_loss" if recalibrates else "auc",
         champion=found.loss_first if recalibrates else found.auc_first,
@@ -229,7 +239,8 @@ def _unfair(candidate: Version, champion: Version, recent: Rows, book: LoanBook,
     audited = [column.name for column in book.audited]
     profiles = pd.DataFrame({name: recent.received[name] for name in audited})
     refused = {
-        version.number: is_refused(version.score(recent.features), version.threshold) for version in (champion, candidate)
+        version.number: is_refused(version.score(recent.features), version.threshold)
+        for version in (champion, candidate)
     }
     wrong = []
     for attribute, group in groups_of(profiles, book).items():

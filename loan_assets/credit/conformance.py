@@ -87,7 +87,7 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
     Raises:
         Refusal: naming the file, its row count, the columns, the rules and how many rows break each.
     """
-    frame = _conformed(delivered, book.received, book.key.name, file, DELIVER)
+    frame = conform_columns(delivered, book.received, book.key.name, file, DELIVER)
     departures = departures_from_published(frame, book)
     if departures:
         raise Refusal(
@@ -106,14 +106,26 @@ def conform_month(delivered: pd.DataFrame, book: LoanBook, file: str, next_step:
         Refusal: as `conform` does.
     """
     columns = [column for column in statements(book) if column.role is not Role.EVENT_TIME]
-    return _conformed(delivered, columns, book.key.name, file, next_step)
+    return conform_columns(delivered, columns, book.key.name, file, next_step)
 
 
-def _conformed(delivered: pd.DataFrame, columns: Sequence[Column], key: str, file: str, next_step: str) -> pd.DataFrame:
+def in_the_books_words(delivered: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """The table with the book's names for the columns it knows; case and punctuation do not matter."""
+    words = {_plain(name): column.name for column in columns for name in (column.name, column.source or "") if name}
+    return delivered.rename(columns={name: words.get(_plain(str(name)), str(name)) for name in delivered.columns})
+
+
+def conform_columns(
+    delivered: pd.DataFrame, columns: Sequence[Column], key: str, file: str, next_step: str
+) -> pd.DataFrame:
+    """Some columns of a table in the book's words, order and types; others are left behind.
+
+    Raises:
+        Refusal: as `conform` does, with `next_step`.
+    """
     import pandas as pd
 
-    words = {_plain(name): column.name for column in columns for name in (column.name, column.source or "") if name}
-    named = delivered.rename(columns={name: words.get(_plain(str(name)), str(name)) for name in delivered.columns})
+    named = in_the_books_words(delivered, columns)
     rows = len(named)
     if rows == 0:
         raise Refusal(f"{file} has no rows.", next_step)

@@ -123,7 +123,9 @@ class Ledger:
             }
         )
 
-    def arrival(self, date: str, version: Version, asked_from: str = "", passed: Sequence[tuple[str, str]] = ()) -> tuple[Numbers, NDArray[np.int64]]:
+    def arrival(
+        self, date: str, version: Version, asked_from: str = "", passed: Sequence[tuple[str, str]] = ()
+    ) -> tuple[Numbers, NDArray[np.int64]]:
         """A version's log-odds and the outcomes of the healthy requests whose outcome came first on a day.
 
         Args:
@@ -174,7 +176,10 @@ class Ledger:
         for one in days:
             chosen = one.healthy & (one.label != UNKNOWN) if labelled else one.healthy
             rows = Rows(
-                features=one.rows.features, label=one.label, received=one.rows.received, day=np.full(len(one.rows), one.day)
+                features=one.rows.features,
+                label=one.label,
+                received=one.rows.received,
+                day=np.full(len(one.rows), one.day),
             )
             parts.append(rows.where(chosen))
         return joined(parts, self.book)

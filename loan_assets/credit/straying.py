@@ -89,7 +89,9 @@ class Reference:
     _limits: dict[int, dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, received: pd.DataFrame | Mapping[str, Numbers], columns: Sequence[Column], vigilance: Vigilance) -> Reference:
+    def of(
+        cls, received: pd.DataFrame | Mapping[str, Numbers], columns: Sequence[Column], vigilance: Vigilance
+    ) -> Reference:
         """Sort the reference's columns; those that the table lacks are not compared."""
         scales = [
             Scale.of(np.asarray(received[column.name], dtype="float64"), column)

@@ -212,7 +212,9 @@ def retrained(situation: Situation, today: str, outcomes: int) -> Decided:
     return after, (*actions, Action(kind=Kind.RETRAIN, cause=cause, version=number))
 
 
-def judged(situation: Situation, today: str, trial: Trial, succession: Succession) -> tuple[Situation, str, tuple[Action, ...]]:
+def judged(
+    situation: Situation, today: str, trial: Trial, succession: Succession
+) -> tuple[Situation, str, tuple[Action, ...]]:
     """The verdict on the challenger: `promote`, `reject`, or `wait` for more outcomes."""
     challenger, episode = situation.challenger, situation.episode
     assert challenger is not None
@@ -353,10 +355,17 @@ def _returned(situation: Situation, facts: Facts, policy: Policy, actions: list[
             shares = [shares[number] for _, shares in streak if number in shares]
             if len(shares) == needed and sum(shares) / needed <= limit:
                 cause = f"the inputs since {streak[0][0]} are what version {number} learned from"
-                back = max(back, (-sum(shares), number, streak[0][0], cause)) if back else (-sum(shares), number, streak[0][0], cause)
+                back = (
+                    max(back, (-sum(shares), number, streak[0][0], cause))
+                    if back
+                    else (-sum(shares), number, streak[0][0], cause)
+                )
     if back is None:
         for number, rival in facts.rivals.items():
-            if rival.evidence >= policy.succession.return_evidence and rival.auc_gain >= -policy.succession.return_margin:
+            if (
+                rival.evidence >= policy.succession.return_evidence
+                and rival.auc_gain >= -policy.succession.return_margin
+            ):
                 cause = f"version {number} fits {rival.rows:,} outcomes since {rival.since} better by {rival.evidence:.1f} nats"
                 found = (rival.evidence, number, rival.since, cause)
                 back = max(back, found) if back else found

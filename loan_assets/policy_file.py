@@ -1,0 +1,73 @@
+"""A policy read from a file: the one in `policy.py`, with the fields that the file names set otherwise.
+
+Here: reading YAML into the policy's own types, every misspelt or misshapen field named. Not here: the numbers.
+
+    vigilance:
+      consecutive: 4
+    succession:
+      enough_outcomes: 1000
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from loan_assets.policy import POLICY, Policy
+from loan_assets.refusal import Refusal
+
+NEXT = "Name sections and fields as in loan_assets/policy.py and give each a value of the same kind."
+
+
+def policy_of(path: Path) -> Policy:
+    """The policy that a YAML file describes.
+
+    Raises:
+        Refusal: naming the file and the field, when the file is no YAML, a field does not exist, or has another type.
+    """
+    import yaml
+
+    try:
+        said = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise Refusal(f"{path} is not there.", "Give a YAML file, or leave the policy out.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as unreadable:
+        raise Refusal(f"{path} cannot be read as YAML ({type(unreadable).__name__}).", NEXT) from None
+    return _with(POLICY, said or {}, str(path), ())
+
+
+def _with(section: Any, said: Any, file: str, where: tuple[str, ...]) -> Any:
+    """A section with what was said of it."""
+    if not isinstance(said, dict):
+        raise Refusal(f"{file}: {'.'.join(where) or 'the file'} must hold fields and values.", NEXT)
+    known = {one.name: getattr(section, one.name) for one in fields(section)}
+    changed = {}
+    for name, value in said.items():
+        path = ".".join((*where, str(name)))
+        if name not in known:
+            near = get_close_matches(str(name), list(known), n=1)
+            meant = f"; is {near[0]!r} meant?" if near else ""
+            raise Refusal(f"{file}: there is no field {path!r}{meant}", NEXT)
+        before = known[name]
+        if is_dataclass(before):
+            changed[name] = _with(before, value, file, (*where, str(name)))
+        else:
+            changed[name] = _typed(value, before, f"{file}: {path}")
+    return replace(section, **changed)
+
+
+def _typed(value: Any, before: Any, where: str) -> Any:
+    """The value as the kind of the one before; a whole number will do for a fraction, nothing else for another."""
+    if isinstance(before, tuple):
+        if isinstance(value, list) and len(value) == len(before):
+            return tuple(_typed(one, known, where) for one, known in zip(value, before, strict=True))
+        raise Refusal(f"{where} takes {len(before)} values.", NEXT)
+    if type(before) is float and type(value) is int:
+        value = float(value)
+    if type(value) is not type(before):
+        raise Refusal(f"{where} takes a value of type {type(before).__name__}, not {type(value).__name__}.", NEXT)
+    if isinstance(value, float) and not value == value:
+        raise Refusal(f"{where} is not a number.", NEXT)
+    return value
