@@ -254,6 +254,7 @@ class Succession:
     """
 
     change_evidence: float = 17.0
+    rate_evidence: float = 24.0
     change_slope: float = 0.8
     change_rate: float = 1.18
     longest_window: int = 20

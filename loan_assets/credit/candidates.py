@@ -152,10 +152,7 @@ def challenger(
         new: rows from after the change with outcomes, oldest first.
         seen_since: all healthy applications from after the change; its reference for drift.
     """
-    cut = len(new) - max(int(len(new) * policy.succession.held_out), 1)
-    is_train = np.arange(len(new)) < cut
-    # A day is not split: what is held out was asked later than everything that was learned from.
-    is_train &= new.day <= new.day[cut - 1]
+    is_train = new.day <= _last_day_to_learn_from(new.day, policy.succession.held_out)
     train, held = new.where(is_train), new.where(~is_train)
     recipe, trees, calibration, chosen_by = chosen(recipes, old, train, champion, book, policy)
     estimate = probability(trees.log_odds(train.features), calibration)
@@ -172,6 +169,15 @@ def challenger(
         chosen_by=chosen_by if recipes is RECIPES else None,
     )
     return made, held
+
+
+def _last_day_to_learn_from(day: NDArray[np.int64], held_out: float) -> int:
+    """The day after which about a share of the rows was asked: a day is not split, and some are always held out."""
+    days, counts = np.unique(day, return_counts=True)
+    if len(days) == 1:
+        return int(days[0]) - 1
+    learned = np.cumsum(counts)[:-1] / len(day)
+    return int(days[int(np.abs(learned - (1 - held_out)).argmin())])
 
 
 def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book: LoanBook, policy: Policy) -> Trial:

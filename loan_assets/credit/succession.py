@@ -326,10 +326,9 @@ def _is_another(change: ChangeFound, episode: Episode) -> bool:
 
 def is_harmful(change: ChangeFound, succession: Succession) -> bool:
     """Whether a change is both certain and large enough to matter."""
-    if change.evidence < succession.change_evidence:
-        return False
     off = max(change.rate_ratio, 1 / change.rate_ratio if change.rate_ratio > 0 else float("inf"))
-    return change.slope < succession.change_slope or off > succession.change_rate
+    ranks_worse = change.slope < succession.change_slope and change.evidence >= succession.change_evidence
+    return ranks_worse or (off > succession.change_rate and change.evidence >= succession.rate_evidence)
 
 
 def _opened(situation: Situation, today: str, since: str, cause: str) -> Situation:
