@@ -165,6 +165,10 @@ class Quality:
     duplicate_share: float = 0.15
     repeated_share: float = 0.5
     fewest_earlier_days: int = 3
+    # Five days in a row, weekends included, that agree on another volume make it a usual one; a month knows the other.
+    days_to_settle: int = 5
+    agreeing_days: float = 2.5
+    remembered_counts: int = 30
     least_of_usual: float = 0.2
     most_of_usual: float = 5.0
     constant_share: float = 0.98
@@ -179,7 +183,8 @@ class Quality:
     # A value that an atom of the reference has may be all of a segment; rarer ones are no segment.
     atom_share: float = 0.05
     # A relation is lost below a third of what it should be, within these bounds of chance; it is looked for only where
-    # it should be clearly beyond them. Weaker ones (age, education) also vanish within an honest segment.
+    # it should be clearly beyond them. Weaker ones (age, education) also vanish within an honest segment. Columns are
+    # asked about their own family: what a new core system reports turns the relations between families around.
     lost_errors: tuple[float, float] = (2.0, 3.5)
     related_errors: float = 4.5
     reversed_errors: float = 4.5
@@ -193,7 +198,10 @@ class Quality:
     least_between: float = 0.4
     # A month's delay in one measure weakens what tells two months apart and may turn it; an exchange turns all of it.
     swapped_share: float = 0.65
-    exchanged: float = 0.3
+    # Named rightly, every pair is told apart two thirds as clearly as in the reference, and half in the worst of 150.
+    fits_exchanged: float = 0.25
+    # Two families exchanged leave a twelfth of the misfit when named rightly; what a new system reports, two thirds.
+    exchanged: float = 0.25
     # A segment of a protected attribute is given up only against this many standard errors.
     segment_errors: float = 4.0
     # A file is sent again within the week; 500 of a day's digests tell a share of a half from a tenth.
