@@ -219,8 +219,9 @@ class LabelQuality:
     once in ten thousand. Flipped outcomes are e^3 times likelier flipped than at any constant rate, or rank the
     applicants three quarters as clearly the wrong way round as the score ranked them rightly; a concept that has
     changed leaves the base rate and ranks weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
-    statistic reaches 2.5 standard errors, or that of one of 24 columns 3.7, in one such arrival of 90, and the score's
-    is 3.5 below what it has been.
+    statistic reaches 2 standard errors, or that of one of 24 columns 3.2, in one such arrival of 20, and the score's is
+    3.5 below what it has been. Losing outcomes of a true change costs more than a day of shuffled ones, which the gate
+    keeps from the champion: only the second doubtful arrival in a row is refused.
     """
 
     smallest_arrival: int = 30
@@ -237,8 +238,8 @@ class LabelQuality:
     flipped_evidence: float = 3.0
     reversed_errors: float = 4.0
     reversed_share: float = 0.75
-    score_errors: float = 2.5
-    column_errors: float = 3.7
+    score_errors: float = 2.0
+    column_errors: float = 3.2
     drop_errors: float = 3.5
     # Chance shows the one relation that is looked for in one held arrival of 160.
     released_errors: float = 2.5
@@ -249,6 +250,9 @@ class LabelQuality:
     usual_auc: float = 0.77
     # Two weeks: long enough to know the level, short enough to follow it.
     remembered_arrivals: int = 14
+    remembered_doubts: int = 5
+    # Of two doubtful arrivals, a hint of a relation is enough to wait for the third.
+    hint_share: float = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
