@@ -165,6 +165,10 @@ class Quality:
     duplicate_share: float = 0.15
     repeated_share: float = 0.5
     fewest_earlier_days: int = 3
+    # Five days in a row, weekends included, that agree on another volume make it a usual one; a month knows the other.
+    days_to_settle: int = 5
+    agreeing_days: float = 2.5
+    remembered_counts: int = 30
     least_of_usual: float = 0.2
     most_of_usual: float = 5.0
     constant_share: float = 0.98
@@ -179,7 +183,8 @@ class Quality:
     # A value that an atom of the reference has may be all of a segment; rarer ones are no segment.
     atom_share: float = 0.05
     # A relation is lost below a third of what it should be, within these bounds of chance; it is looked for only where
-    # it should be clearly beyond them. Weaker ones (age, education) also vanish within an honest segment.
+    # it should be clearly beyond them. Weaker ones (age, education) also vanish within an honest segment. Columns are
+    # asked about their own family: what a new core system reports turns the relations between families around.
     lost_errors: tuple[float, float] = (2.0, 3.5)
     related_errors: float = 4.5
     reversed_errors: float = 4.5
@@ -193,7 +198,10 @@ class Quality:
     least_between: float = 0.4
     # A month's delay in one measure weakens what tells two months apart and may turn it; an exchange turns all of it.
     swapped_share: float = 0.65
-    exchanged: float = 0.3
+    # Named rightly, every pair is told apart two thirds as clearly as in the reference, and half in the worst of 150.
+    fits_exchanged: float = 0.25
+    # Two families exchanged leave a twelfth of the misfit when named rightly; what a new system reports, two thirds.
+    exchanged: float = 0.25
     # A segment of a protected attribute is given up only against this many standard errors.
     segment_errors: float = 4.0
     # A file is sent again within the week; 500 of a day's digests tell a share of a half from a tenth.
@@ -211,8 +219,9 @@ class LabelQuality:
     once in ten thousand. Flipped outcomes are e^3 times likelier flipped than at any constant rate, or rank the
     applicants three quarters as clearly the wrong way round as the score ranked them rightly; a concept that has
     changed leaves the base rate and ranks weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
-    statistic reaches 2.5 standard errors, or that of one of 24 columns 3.7, in one such arrival of 90, and the score's
-    is 3.5 below what it has been.
+    statistic reaches 2 standard errors, or that of one of 24 columns 3.2, in one such arrival of 20, and the score's is
+    3.5 below what it has been. Losing outcomes of a true change costs more than a day of shuffled ones, which the gate
+    keeps from the champion: only the second doubtful arrival in a row is refused.
     """
 
     smallest_arrival: int = 30
@@ -229,8 +238,8 @@ class LabelQuality:
     flipped_evidence: float = 3.0
     reversed_errors: float = 4.0
     reversed_share: float = 0.75
-    score_errors: float = 2.5
-    column_errors: float = 3.7
+    score_errors: float = 2.0
+    column_errors: float = 3.2
     drop_errors: float = 3.5
     # Chance shows the one relation that is looked for in one held arrival of 160.
     released_errors: float = 2.5
@@ -241,6 +250,9 @@ class LabelQuality:
     usual_auc: float = 0.77
     # Two weeks: long enough to know the level, short enough to follow it.
     remembered_arrivals: int = 14
+    remembered_doubts: int = 5
+    # Of two doubtful arrivals, a hint of a relation is enough to wait for the third.
+    hint_share: float = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,84 +1,46 @@
 """Whether an arrival of outcomes is fit to be learned from.
 
-Here: which labels of an arrival may be taken over, and what is remembered of earlier ones. Not here: how well the
-champion does on them (`judging`): a model may fail, and a base rate move, without a fault in the feed.
-
-Outcomes shuffled among requests look, to the score alone, like a world in which it has become useless. They differ in
-that they go with nothing else either, so every column known about the applicants is asked. Where too few labels have
-come to tell, an arrival waits for the next; one that was held and whose like goes on to show a relation is released.
+Here: which labels of an arrival may be taken over. Not here: what is remembered of earlier ones and what they show
+together (`arrivals`), or how well the champion does on them (`judging`): a model may fail, and a base rate move,
+without a fault in the feed. Where too few labels have come to tell, an arrival waits for the next.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loan_assets.credit.arrivals import (
+    DAY,
+    SCORE,
+    Arrival,
+    LabelMemory,
+    are_released,
+    arrival_of,
+    errors_of,
+    goes_with_nothing,
+    is_informative,
+    level,
+    usual_effect,
+)
 from loan_assets.credit.conformance import Breach
 from loan_assets.policy import LabelQuality
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["NONE", "OK", "QUARANTINED", "LabelMemory", "LabelVerdict", "judge_labels"]
+
 NONE, OK, QUARANTINED = "none", "ok", "quarantined"
-REQUEST, LABEL, AT, DAY, SCORE = "request_id", "label", "label_timestamp", "day", "score"
+REQUEST, LABEL, AT = "request_id", "label", "label_timestamp"
 WHOLE_TABLE = "(all)"
 
 Numbers = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """What is remembered of one arrival.
-
-    `expected` is the sum of the champion's scores. `pulls` are, for the score and each further column, the sums of the
-    standard ranks of those who defaulted, `weight` the variance that these sums have by chance.
-    """
-
-    day: str
-    labels: int
-    defaults: int
-    expected: float
-    columns: tuple[str, ...]
-    pulls: tuple[float, ...]
-    weight: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelMemory:
-    """What is known of earlier arrivals.
-
-    `healthy` are the last ones taken over, `doubtful` those of them since one showed a relation by itself; `held` were
-    refused because they go with nothing; `waiting` are labels too few to judge.
-    """
-
-    healthy: tuple[Arrival, ...] = ()
-    doubtful: tuple[Arrival, ...] = ()
-    held: tuple[Arrival, ...] = ()
-    waiting: tuple[tuple[str, int, str], ...] = ()
-
-    def to_json(self) -> str:
-        """The memory as text, about 1 kB an arrival."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> LabelMemory:
-        """Read what `to_json` wrote."""
-        facts = json.loads(text)
-
-        def arrivals(name: str) -> tuple[Arrival, ...]:
-            return tuple(
-                Arrival(**{**one, "columns": tuple(one["columns"]), "pulls": tuple(one["pulls"])})
-                for one in facts[name]
-            )
-
-        waiting = tuple((str(request), int(label), str(at)) for request, label, at in facts["waiting"])
-        return cls(healthy=arrivals("healthy"), doubtful=arrivals("doubtful"), held=arrivals("held"), waiting=waiting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,24 +97,24 @@ def _judge_clean(
     """Judge what can be read of an arrival, and of those that waited for it, as a whole."""
     nothing, about = taken.iloc[:0], known.loc[taken[REQUEST]]
     label = taken[LABEL].to_numpy("int64")
-    arrival = _arrival(day, label, about)
-    expected = np.clip(about[SCORE].to_numpy("float64") * _level(memory), 1e-6, 1 - 1e-6)
+    arrival = arrival_of(day, label, about)
+    expected = np.clip(about[SCORE].to_numpy("float64") * level(memory), 1e-6, 1 - 1e-6)
     if len(taken) < labels.smallest_arrival or _may_be_chance(label, expected, labels):
         waits = replace(memory, waiting=_rows(taken))
         few = [Breach(column=WHOLE_TABLE, rule="too few labels to judge, held for the next arrival", rows=len(taken))]
         return _verdict(NONE, nothing, waits, few, unfit)
     memory = replace(memory, waiting=())
-    wrong = list(_wrong(label, expected, arrival, _usual_effect(memory, labels), labels))
+    wrong = list(_wrong(label, expected, arrival, usual_effect(memory, labels), labels))
     if wrong:
         return _verdict(QUARANTINED, nothing, memory, wrong, unfit)
-    if _goes_with_nothing(arrival, memory, labels):
+    if goes_with_nothing(arrival, memory, labels):
         held = (*memory.held, arrival)[-labels.remembered_arrivals :]
         alone = [Breach(column=LABEL, rule="goes with nothing known about the applicants", rows=len(taken))]
         return _verdict(QUARANTINED, nothing, replace(memory, held=held), alone, unfit)
-    released = memory.held if _are_released(memory, arrival, labels) else ()
+    released = memory.held if are_released(memory, arrival, labels) else ()
     healthy = (*memory.healthy, *released, arrival)[-labels.remembered_arrivals :]
     after = LabelMemory(healthy=healthy)
-    if not released and not _is_informative(labels, arrival):
+    if not released and not is_informative(labels, arrival):
         doubtful = (*memory.doubtful, arrival)[-labels.remembered_arrivals :]
         after = replace(after, doubtful=doubtful, held=memory.held)
     return _verdict(OK, taken, after, (), unfit, tuple(one.day for one in released))
@@ -245,41 +207,6 @@ def _joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([one, other], ignore_index=True) if len(one) else other
 
 
-def _arrival(day: str, label: NDArray[np.int64], about: pd.DataFrame) -> Arrival:
-    """The sums by which an arrival is remembered: the score's first, folded too, then every numeric column's."""
-    numeric = about.drop(columns=[DAY, SCORE]).select_dtypes("number")
-    ranks = np.column_stack([_standard_ranks(about[[SCORE]]), _standard_ranks(numeric)])
-    folded = np.abs(ranks[:, :1]) - np.abs(ranks[:, :1]).mean()
-    spread = float(folded.std())
-    ranks = np.column_stack([ranks, folded / spread if spread > 0 else folded])
-    rows, defaults = len(label), int(label.sum())
-    return Arrival(
-        day=day,
-        labels=rows,
-        defaults=defaults,
-        expected=float(about[SCORE].sum()),
-        columns=(SCORE, *(str(name) for name in numeric.columns), f"{SCORE} from its middle"),
-        pulls=tuple(float(pull) for pull in ranks[label == 1].sum(axis=0)),
-        weight=defaults * (rows - defaults) / max(rows - 1, 1),
-    )
-
-
-def _standard_ranks(table: pd.DataFrame) -> Numbers:
-    """Average ranks with mean 0 and deviation 1; 0 for the unknown and for columns that do not vary."""
-    ranks = table.rank()
-    centred = (ranks - ranks.mean()).fillna(0.0).to_numpy("float64")
-    spread = centred.std(axis=0)
-    standard: Numbers = centred / np.where(spread > 0, spread, np.inf)
-    return standard
-
-
-def _level(memory: LabelMemory) -> float:
-    """How many times the scores' sum the defaults of late have been."""
-    expected = sum(arrival.expected for arrival in memory.healthy)
-    defaults = sum(arrival.defaults for arrival in memory.healthy)
-    return defaults / expected if defaults and expected > 0 else 1.0
-
-
 def _may_be_chance(label: NDArray[np.int64], expected: Numbers, labels: LabelQuality) -> bool:
     """Whether everybody has paid in so few labels that this may be chance."""
     chance = float(np.log1p(-labels.lowest_all_paid * expected).sum())
@@ -306,7 +233,7 @@ def _wrong(
     flipped = float(np.log(np.where(label == 1, 1 - expected, expected)).sum())
     constant = rows * (rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
     mirrored = labels.reversed_share * usual * arrival.weight**0.5
-    is_reversed = _errors(arrival)[0] < -max(labels.reversed_errors, mirrored)
+    is_reversed = errors_of(arrival)[0] < -max(labels.reversed_errors, mirrored)
     if flipped > constant + labels.flipped_evidence or is_reversed:
         yield breach("is flipped")
 
@@ -314,62 +241,3 @@ def _wrong(
 def _divergence(rate: float, other: float) -> float:
     """Of one rate from another, in nats a row: times the rows it bounds minus the logarithm of a tail (Chernoff)."""
     return float(rate * np.log(rate / other) + (1 - rate) * np.log((1 - rate) / (1 - other)))
-
-
-def _errors(*arrivals: Arrival) -> Numbers:
-    """By how many standard errors the ranks of those who defaulted differ, for every column, over all arrivals."""
-    weight = sum(arrival.weight for arrival in arrivals)
-    pulls: Numbers = np.array([arrival.pulls for arrival in arrivals], dtype="float64").sum(axis=0)
-    return pulls / float(max(weight, 1e-9) ** 0.5)
-
-
-def _is_informative(labels: LabelQuality, *arrivals: Arrival) -> bool:
-    """Whether defaults go with the score, or with anything else known about the applicants, beyond chance."""
-    errors = _errors(*arrivals)
-    return bool(errors[0] >= labels.score_errors or np.abs(errors).max() >= labels.column_errors)
-
-
-def _goes_with_nothing(arrival: Arrival, memory: LabelMemory, labels: LabelQuality) -> bool:
-    """Whether the score has lost what it had and no other column has anything; the score alone cannot tell.
-
-    Where one arrival is too small to tell, those before it that left or confirmed the same doubt count with it.
-    """
-    has_others = len(arrival.columns) > len((SCORE, "folded"))
-    if not has_others or _is_informative(labels, arrival) or _are_released(memory, arrival, labels):
-        return False
-    doubtful = [one for one in (*memory.doubtful, *memory.held) if one.columns == arrival.columns]
-    usual = _usual_effect(memory, labels)
-    return _has_lost(usual, labels, arrival) or _has_lost(usual, labels, *doubtful, arrival)
-
-
-def _has_lost(usual: float, labels: LabelQuality, *arrivals: Arrival) -> bool:
-    """Whether the score shows clearly less than usual over arrivals in which nothing else shows anything."""
-    weight = sum(arrival.weight for arrival in arrivals)
-    is_less = bool(_errors(*arrivals)[0] < usual * weight**0.5 - labels.drop_errors)
-    return is_less and not _is_informative(labels, *arrivals)
-
-
-def _usual_effect(memory: LabelMemory, labels: LabelQuality) -> float:
-    """The difference in the score's standard ranks between those who defaulted and those who paid, of late."""
-    weight = sum(one.weight for one in memory.healthy)
-    if weight > 0:
-        return sum(one.pulls[0] for one in memory.healthy) / weight
-    return float(12**0.5) * (labels.usual_auc - 0.5)
-
-
-def _are_released(memory: LabelMemory, arrival: Arrival, labels: LabelQuality) -> bool:
-    """Whether held arrivals show the relation that this one shows, or together with it one that none shows alone.
-
-    A relation that this one shows is looked for in them by itself. A feed in which the score is what it was has been
-    repaired, and vouches for little that came before; one in which it is still less tells of a world that has changed.
-    """
-    alike = [one for one in memory.held if one.columns == arrival.columns]
-    if not alike:
-        return False
-    if not _is_informative(labels, arrival):
-        return _is_informative(labels, *alike, arrival)
-    shown = _errors(arrival)
-    clearest = int(np.abs(shown).argmax())
-    is_as_usual = shown[0] > _usual_effect(memory, labels) * arrival.weight**0.5 - labels.changed_errors
-    enough = labels.released_errors if is_as_usual else labels.changed_released_errors
-    return bool(_errors(*alike)[clearest] * np.sign(shown[clearest]) >= enough)

@@ -1,7 +1,7 @@
 """What a healthy batch of applications looks like: ranges, spreads and how columns go together.
 
-Here: the norms read once off the reference, and the relations of a batch in the same terms. Not here: the verdict on a
-day (`quality`) or drift (`drift`): every measure here is blind to the changes that an honest world makes.
+Here: the norms read once off the reference, and the measures of a batch in the same terms. Not here: what follows from
+them (`shapes`, `relations`) or drift (`drift`): every measure here is blind to the changes that an honest world makes.
 
 Relations are rank correlations, which no growth, inflation or recoding to worse codes alters. What a column should be
 is predicted linearly from the ranks of the others, with weights from the reference.
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.float64]
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+# The spread of positions that are spread evenly from -0.5 to 0.5.
+EVEN = 12**-0.5
 # Keeps the weights finite where two columns of the reference are copies of each other.
 RIDGE = 1e-3
 # A position among 1,000 values is known to a thousandth, and found while the values are in the cache.
@@ -68,9 +70,10 @@ class Norms:
     """The reference as a batch is compared with it.
 
     `related` are the rank correlations of the columns. `amounts` are the positions of those measured in the book's
-    currency; `magnitudes` their quantiles in powers of ten, `ratios` those of every pair. `by_all` predicts each column
-    from all others, `by_others` from those of other measures, `between` the difference of the two columns of each of
-    `pairs` from the rest. `families` are the columns of each monthly measure, newest month first.
+    currency; `magnitudes` their quantiles in powers of ten, `ratios` those of every pair. `families` are the columns of
+    each monthly measure, newest month first; `groups` of shape (columns, groups) averages each of them, and leaves a
+    column of no family alone. `by_kin` predicts each column from its family, one without a family from all others;
+    `between` the difference of the two columns of each of `pairs`, of two families or of none and one from those alone.
     """
 
     columns: tuple[Column, ...]
@@ -80,8 +83,8 @@ class Norms:
     ratios: Numbers
     related: Numbers
     families: tuple[NDArray[np.intp], ...]
-    by_all: Prediction
-    by_others: Prediction
+    groups: Numbers
+    by_kin: Prediction
     pairs: NDArray[np.intp]
     between: Prediction
 
@@ -92,6 +95,9 @@ def norms_of(reference: pd.DataFrame, book: LoanBook, quality: Quality) -> Norms
     values = reference[[column.name for column in columns]].to_numpy("float64")
     related = correlations(values)
     measures = np.array([column.measure or column.name for column in columns])
+    kin = measures[:, None] == measures[None, :]
+    has_kin = kin.sum(axis=0) > 1
+    groups = np.where(np.triu(kin).sum(axis=0) == 1, kin / kin.sum(axis=0), 0.0)
     pairs = np.array(list(combinations(range(len(columns)), 2)), dtype=np.intp).reshape(-1, 2)
     scores = _standard_ranks(values)
     amounts = np.array([i for i, column in enumerate(columns) if column.unit == book.currency], dtype=np.intp)
@@ -104,10 +110,10 @@ def norms_of(reference: pd.DataFrame, book: LoanBook, quality: Quality) -> Norms
         ratios=quantiles(powers[:, :, None] - powers[:, None, :]),
         related=related,
         families=_families(columns),
-        by_all=_prediction(related, ~np.eye(len(columns), dtype=bool)),
-        by_others=_prediction(related, measures[:, None] != measures[None, :]),
+        groups=groups[:, groups.any(axis=0)],
+        by_kin=_prediction(related, np.where(has_kin, kin, True) & ~np.eye(len(columns), dtype=bool)),
         pairs=pairs,
-        between=_prediction_between(related, pairs),
+        between=_prediction_between(related, pairs, kin, has_kin),
     )
 
 
@@ -138,17 +144,17 @@ def predicted_between(related: Numbers, norms: Norms) -> Numbers:
     return _over(pull, spread * apart)
 
 
-def fits_exchanged(related: Numbers, norms: Norms, one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
-    """1 where a batch fits the reference as well with two families of columns exchanged as a healthy one does without.
+def drawn_by_groups(related: Numbers, norms: Norms, rows: int) -> Numbers:
+    """How well each group of columns can be predicted from the others at all, as a correlation, of shape (groups,).
 
-    A healthy batch gives -1, one without any relation about 0.
+    The weights are the batch's own: a relation that has taken another form still counts. Corrected for the number of
+    groups (Ezekiel, 1930), so that chance is about 0.
     """
-    order = np.arange(len(norms.columns))
-    order[one], order[other] = other, one
-    exchanged = norms.related[np.ix_(order, order)]
-    apart = ((norms.related - exchanged) ** 2).sum()
-    nearer = ((related - norms.related) ** 2).sum() - ((related - exchanged) ** 2).sum()
-    return float(nearer / apart) if apart > RIDGE else -1.0
+    among = norms.groups.T @ related @ norms.groups
+    size = np.sqrt(np.diag(among))
+    left = 1 / np.diag(np.linalg.inv(among / np.outer(size, size) + RIDGE * np.eye(len(size))))
+    found: Numbers = np.sqrt(np.maximum(1 - left * (rows - 1) / max(rows - len(size), 1), 0.0))
+    return found
 
 
 def positions(values: Numbers, ordered: Numbers) -> Numbers:
@@ -241,11 +247,15 @@ def _prediction(related: Numbers, may_use: NDArray[np.bool_]) -> Prediction:
     return Prediction(weights=weights, strength=predicted(related, Prediction(weights=weights, strength=weights[0])))
 
 
-def _prediction_between(related: Numbers, pairs: NDArray[np.intp]) -> Prediction:
+def _prediction_between(
+    related: Numbers, pairs: NDArray[np.intp], kin: NDArray[np.bool_], has_kin: NDArray[np.bool_]
+) -> Prediction:
     weights = np.zeros((len(related), len(pairs)))
     strength = np.zeros(len(pairs))
     for number, (first, second) in enumerate(pairs):
-        used = np.setdiff1d(np.arange(len(related)), (first, second))
+        apart = not kin[first, second] and has_kin[[first, second]].any()
+        may_use = (kin[first] | kin[second]) if apart else np.ones(len(related), dtype=bool)
+        used = np.setdiff1d(np.flatnonzero(may_use), (first, second))
         pull = related[used, first] - related[used, second]
         weights[used, number] = weights_among(related, used, pull)
         explained = max(float(weights[used, number] @ pull), 0.0)

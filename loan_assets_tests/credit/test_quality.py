@@ -129,6 +129,44 @@ def collapsed(batch: pd.DataFrame) -> pd.DataFrame:
     return batch.assign(**{column: np.where(batch[column] > 0, 2, 0) for column in STATUSES})
 
 
+def one_worse(share: float) -> Change:
+    def change(batch: pd.DataFrame) -> pd.DataFrame:
+        worse = np.random.default_rng(4).random(len(batch)) < share
+        return batch.assign(**{column: np.minimum(batch[column] + worse, 8) for column in STATUSES})
+
+    return change
+
+
+def blurred(batch: pd.DataFrame) -> pd.DataFrame:
+    factor = np.random.default_rng(6).uniform
+    return batch.assign(**{column: (batch[column] * factor(0.7, 1.4, len(batch))).round() for column in AMOUNTS})
+
+
+def a_month_older(*families: list[str]) -> Change:
+    places = [pair for family in families for pair in zip(family[1:], family[:-1], strict=True)]
+    return lambda batch: batch.assign(**{to: batch[source].to_numpy() for to, source in places})
+
+
+def what_is_left(batch: pd.DataFrame) -> pd.DataFrame:
+    return batch.assign(**{column: batch["credit_limit"] - batch[column] for column in BILLS})
+
+
+def minimum_paid(batch: pd.DataFrame) -> pd.DataFrame:
+    paid = zip(PAYMENTS, BILLS, strict=True)
+    return batch.assign(**{payment: (batch[bill].clip(lower=0) * 0.05).round() for payment, bill in paid})
+
+
+def both(first: Change, then: Change) -> Change:
+    return lambda batch: then(first(batch))
+
+
+def for_half(change: Change) -> Change:
+    def mixed(batch: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([batch[::2], change(batch)[1::2]]).sort_index()
+
+    return mixed
+
+
 HONEST: dict[str, Change] = {
     "nothing": lambda batch: batch,
     "twice the amounts": times(2, *AMOUNTS),
@@ -136,6 +174,20 @@ HONEST: dict[str, Change] = {
     "twice the debts": times(2, *BILLS),
     "everybody late": everybody_late,
     "codes collapsed": collapsed,
+    **{f"all amounts times {factor}": times(factor, *AMOUNTS) for factor in (1.3, 1.6, 2.5)},
+    "statuses one worse": one_worse(1.0),
+    "a third one worse": one_worse(0.33),
+    "statuses 0 to 2": lambda batch: batch.assign(**{column: batch[column].clip(0, 2) for column in STATUSES}),
+    "blurred": both(blurred, one_worse(0.33)),
+    "everything a month older": a_month_older(BILLS, PAYMENTS, STATUSES),
+    "bills a month older": a_month_older(BILLS),
+    "payments a month newer": a_month_older(PAYMENTS[::-1]),
+    "what is left of the limit": what_is_left,
+    "a new core system": both(what_is_left, one_worse(1.0)),
+    "a new core system in inflation": both(times(2.5, *AMOUNTS), both(what_is_left, blurred)),
+    "half the branches migrated": for_half(both(what_is_left, one_worse(1.0))),
+    "half small clients": for_half(times(0.4, *AMOUNTS)),
+    "only the minimum paid": minimum_paid,
     "half the volume": lambda batch: batch.head(len(batch) // 2),
     "protected not sent": lambda batch: batch.drop(columns=PROTECTED),
     "protected empty": filled(np.nan, *PROTECTED),
@@ -249,3 +301,55 @@ def test_the_memory_stays_bounded_and_a_day_told_again_replaces_itself(
         memory = remember(memory, f"2026-02-0{number}", day(unseen, SMALL, number), norms, book, limits)
     assert [known.day for known in memory.days] == ["2026-02-02", "2026-02-03", "2026-02-04"]
     assert {len(known.requests) for known in memory.days} == {50}
+
+
+CHANGED_PLACES = [("bill_amount_2", "payment_amount_1"), ("pay_status_3", "bill_amount_4"), ("age", "bill_amount_1")]
+
+
+def test_a_broken_column_is_found_in_a_world_that_has_changed(
+    unseen: pd.DataFrame, norms: Norms, book: LoanBook
+) -> None:
+    world = both(what_is_left, one_worse(1.0))
+    faults = [permuted(column) for column in ("credit_limit", *BILLS, *PAYMENTS, *STATUSES)]
+    faults += [exchanged(pair) for pair in CHANGED_PLACES] + [exchanged(*zip(PAYMENTS, STATUSES, strict=True))]
+    for seed, fault in enumerate(faults):
+        assert judged(fault(world(day(unseen, 250, seed))), norms, book, 250).status == QUARANTINED
+
+
+@pytest.mark.parametrize("family", [BILLS, PAYMENTS, STATUSES], ids=lambda family: family[0][:-2])
+def test_two_months_that_changed_places_are_found_and_named(
+    family: list[str], unseen: pd.DataFrame, norms: Norms, book: LoanBook
+) -> None:
+    for seed in range(4):
+        batch = exchanged((family[seed], family[seed + 1]))(day(unseen, 1_000, seed))
+        assert judged(batch, norms, book, 1_000).reasons == (
+            f"{family[seed]}: has changed places with {family[seed + 1]} (1,000 rows)",
+        )
+
+
+def statuses_of_volume(volumes: list[int], unseen: pd.DataFrame, norms: Norms, book: LoanBook) -> list[str]:
+    earlier, statuses = [SMALL] * 10, []
+    for seed, rows in enumerate(volumes):
+        verdict = judge_batch(day(unseen, rows, seed), norms, book, earlier, QUALITY)
+        earlier = [*earlier, rows] if verdict.shows_volume else earlier
+        statuses.append(verdict.status)
+    return statuses
+
+
+def test_a_volume_is_usual_after_five_days_that_agree_on_it_and_the_old_one_stays_so(
+    unseen: pd.DataFrame, norms: Norms, book: LoanBook
+) -> None:
+    there, back = [1_000, 900, 600, 1_100, 1_000, 950, 1_000], [100, 110]
+    statuses = statuses_of_volume(there + back, unseen, norms, book)
+    assert statuses == [QUARANTINED] * 5 + [OK] * 4
+
+
+def test_volumes_that_do_not_agree_are_never_usual(unseen: pd.DataFrame, norms: Norms, book: LoanBook) -> None:
+    assert statuses_of_volume([1_000, 3_000] * 4, unseen, norms, book) == [QUARANTINED] * 8
+
+
+def test_a_day_with_another_fault_says_nothing_of_the_volume(
+    unseen: pd.DataFrame, norms: Norms, book: LoanBook
+) -> None:
+    assert not judged(filled(np.nan, "credit_limit")(day(unseen, 1_000, 0)), norms, book).shows_volume
+    assert judged(day(unseen, 1_000, 0), norms, book).shows_volume
