@@ -88,7 +88,7 @@ class Replay:
     ledger: Ledger = field(init=False)
     batches: BatchMemory = field(default_factory=BatchMemory)
     arrivals: LabelMemory = field(default_factory=LabelMemory)
-    healthy_counts: list[int] = field(default_factory=list)
+    volumes: list[int] = field(default_factory=list)
     held: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -148,12 +148,13 @@ class Replay:
 
     def _judged(self, day: DayOfHistory) -> BatchQuality:
         policy = self.policy.quality
-        batch = judge_batch(day.requests, self.norms, self.book, self.healthy_counts, policy, self.batches)
+        batch = judge_batch(day.requests, self.norms, self.book, self.volumes, policy, self.batches)
         if day.unreadable_requests:
             batch = replace(batch, status=QUARANTINED, reasons=(day.unreadable_requests,))
         if day.requests is not None and batch.status == OK:
             self.batches = remember(self.batches, day.date, day.requests, self.norms, self.book, policy)
-            self.healthy_counts = [*self.healthy_counts, batch.rows][-policy.remembered_days :]
+        if batch.shows_volume:
+            self.volumes = [*self.volumes, batch.rows][-policy.remembered_counts :]
         return batch
 
     def _asked(
