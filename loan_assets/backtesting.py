@@ -17,11 +17,14 @@ from rich.console import Console
 from loan_assets.books import LoanBook, the_book
 from loan_assets.credit.backtest import DayDecided, Replay
 from loan_assets.credit.ledger import features_of, numbers_of
+from loan_assets.credit.realised import realised
+from loan_assets.credit.timeline import Told, page_of
 from loan_assets.credit.training import model_digest
 from loan_assets.credit.versions import Version
 from loan_assets.histories import (
     DECISIONS,
     MODELS,
+    REPORT,
     SCORES,
     SUMMARY,
     History,
@@ -63,7 +66,10 @@ def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -
     served = sorted({day.served_by for day in days} | {day.champion for day in days})
     for number in served:
         save_version(out / MODELS / str(number), replay.versions[number], book)
-    (out / SUMMARY).write_text(json.dumps(facts_for_summary(days), indent=1) + "\n")
+    worth = realised(replay, days)
+    (out / SUMMARY).write_text(json.dumps(facts_for_summary(days, worth), indent=1) + "\n")
+    told = Told(days=days, versions=replay.versions, worth=worth, book=book, policy=policy)
+    (out / REPORT).write_text(page_of(told), encoding="utf-8")
     print_days(days)
 
 

@@ -12,8 +12,8 @@ models and summary as they are written. Not here: what is decided (`credit.backt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loan_assets.books import LoanBook, Role
+from loan_assets.books import LoanBook
 from loan_assets.credit.backtest import REQUEST, DayDecided, DayOfHistory
 from loan_assets.credit.conformance import conform_columns, in_the_books_words
+from loan_assets.credit.realised import Realised
 from loan_assets.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 LABEL, KEY = "label", "customer_id"
 DECISIONS, SCORES, SUMMARY, MODELS = "decisions.jsonl", "scores.parquet", "summary.json", "models"
+REPORT = "report.html"
 MEND = "Mend the file and run again; nothing was written."
 
 
@@ -125,7 +127,7 @@ def line_of(day: DayDecided, threshold: float) -> str:
 
 
 def write_scores(path: Path, days: Sequence[DayDecided]) -> None:
-    """Every request's score by the version in force when it arrived."""
+    """Every request's score by the version in force when it arrived; one that was sent again keeps its first."""
     import pandas as pd
 
     table = pd.DataFrame(
@@ -135,7 +137,7 @@ def write_scores(path: Path, days: Sequence[DayDecided]) -> None:
             "score": np.concatenate([day.scores for day in days]) if days else np.empty(0),
         }
     )
-    table.to_parquet(path, index=False)
+    table.drop_duplicates(REQUEST).to_parquet(path, index=False)
 
 
 def _named(folder: Path) -> tuple[str, ...]:
@@ -203,8 +205,8 @@ def received_columns(table: pd.DataFrame, book: LoanBook, file: str) -> pd.DataF
     return named
 
 
-def facts_for_summary(days: Sequence[DayDecided]) -> dict[str, Any]:
-    """What happened, counted."""
+def facts_for_summary(days: Sequence[DayDecided], worth: Realised) -> dict[str, Any]:
+    """What happened, counted, and what it was worth: realised AUC, None where only one outcome is known."""
     actions = [action for day in days for action in day.actions]
     counted = {
         kind: sum(str(action.kind) == kind for action in actions)
@@ -219,4 +221,10 @@ def facts_for_summary(days: Sequence[DayDecided]) -> dict[str, Any]:
         "quarantined_days": [day.date for day in days if day.batch.status == "quarantined"],
         "quarantined_label_days": [day.date for day in days if day.labels == "quarantined"],
         "champion": str(days[-1].champion) if days else None,
+        "realised": {
+            "rows": worth.rows,
+            "policy": None if worth.policy is None else _short(worth.policy),
+            "never": None if worth.never is None else _short(worth.never),
+            "plain_rule": None if worth.plain is None else _short(worth.plain),
+        },
     }

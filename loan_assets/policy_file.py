@@ -10,6 +10,7 @@ Here: reading YAML into the policy's own types, every misspelt or misshapen fiel
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -68,6 +69,6 @@ def _typed(value: Any, before: Any, where: str) -> Any:
         value = float(value)
     if type(value) is not type(before):
         raise Refusal(f"{where} takes a value of type {type(before).__name__}, not {type(value).__name__}.", NEXT)
-    if isinstance(value, float) and not value == value:
+    if isinstance(value, float) and math.isnan(value):
         raise Refusal(f"{where} is not a number.", NEXT)
     return value

@@ -75,7 +75,7 @@ code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace}
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Heading:
     """A column of a table: its name, and how its cells are set (`number`, `whole`, `long` or nothing)."""
 
@@ -121,9 +121,7 @@ def table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], otherwise
     head = "".join(f'<th scope="col"{_styled(one.style)}>{escape(one.name)}</th>' for one in headings)
     body = "".join(
         "<tr>"
-        + "".join(
-            f"<td{_styled(one.style)}>{_cell(cell)}</td>" for one, cell in zip(headings, row, strict=True)
-        )
+        + "".join(f"<td{_styled(one.style)}>{_cell(cell)}</td>" for one, cell in zip(headings, row, strict=True))
         + "</tr>\n"
         for row in rows
     )

@@ -97,9 +97,7 @@ def _share(today: Asked, scales: Sequence[Scale], seen: set[str]) -> float | Non
         return None
     received = today.rows.received
     seen |= {name for name, values in received.items() if np.isfinite(values).any()}
-    moved = [
-        not scale.distance(received[scale.column.name]) < MOVED for scale in scales if scale.column.name in seen
-    ]
+    moved = [not scale.distance(received[scale.column.name]) < MOVED for scale in scales if scale.column.name in seen]
     return float(np.mean(moved)) if moved else None
 
 

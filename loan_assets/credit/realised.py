@@ -47,7 +47,7 @@ class Week:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Realised:
-    """What the three courses were worth; `over_*` are the policy's gains on the same rows, None with one outcome only."""
+    """What the three courses were worth; `over_*` are the policy's gains on the same rows, None for one outcome."""
 
     rows: int
     policy: float | None
