@@ -36,7 +36,8 @@ def policy_of(path: Path) -> Policy:
         raise Refusal(f"{path} is not there.", "Give a YAML file, or leave the policy out.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as unreadable:
         raise Refusal(f"{path} cannot be read as YAML ({type(unreadable).__name__}).", NEXT) from None
-    return _with(POLICY, said or {}, str(path), ())
+    policy: Policy = _with(POLICY, {} if said is None else said, str(path), ())
+    return policy
 
 
 def _with(section: Any, said: Any, file: str, where: tuple[str, ...]) -> Any:

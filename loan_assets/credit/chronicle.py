@@ -30,6 +30,15 @@ NAMES = {
 }
 MANY = {kind: f"{name}s" for kind, name in NAMES.items()}
 FARTHEST_LISTED = 6
+SPELT_OUT = (
+    (r"^share over ([\d.]+) against version (\d+) on ", r"a drift share over \1 from what version \2 learned, on "),
+    (r"\(inputs\)$", "(after an alarm by the inputs)"),
+    (r"\(outcomes\)$", "(after an alarm by the outcomes)"),
+    (r"\((inputs, outcomes|outcomes, inputs)\)$", "(after alarms by inputs and outcomes)"),
+    (r"\bauc\b", "AUC"),
+    (r"\blog_loss\b", "log loss"),
+    (r" later rows$", " later requests"),
+)
 METER = 4.0
 
 
@@ -77,7 +86,7 @@ def versions(made: Mapping[int, Version], days: Sequence[DayDecided]) -> str:
                 str(number),
                 "the whole reference" if version.recipe == "reference" else version.recipe,
                 f"{version.rows:,}",
-                life.trained or "before the first day",
+                life.trained or "–",
                 f"{version.threshold:.3f}",
                 _gate(life.trial),
                 life.verdict or ("served from the first day" if number == 1 else "still on trial"),
@@ -86,12 +95,12 @@ def versions(made: Mapping[int, Version], days: Sequence[DayDecided]) -> str:
         )
     headings = (
         Heading("Version", "number"),
-        Heading("Recipe"),
-        Heading("Rows learned from", "number"),
+        Heading("Recipe", "recipe"),
+        Heading("New rows", "number"),
         Heading("Trained on", "whole"),
         Heading("Refuses from", "number"),
         Heading("Gate: version against champion", "long"),
-        Heading("What became of it"),
+        Heading("What became of it", "recipe"),
         Heading("Requests scored", "number"),
     )
     return table(headings, rows, "There is no version.")
@@ -151,7 +160,9 @@ def departures(policy: Any, usual: Any, within: str = "") -> Iterator[tuple[str,
 
 def in_words(cause: str) -> str:
     """A cause as people write it."""
-    return re.sub(r"\blog_loss\b", "log loss", re.sub(r"\bauc\b", "AUC", cause))
+    for pattern, words in SPELT_OUT:
+        cause = re.sub(pattern, words, cause)
+    return cause
 
 
 def _life(number: int, days: Sequence[DayDecided]) -> _Life:
@@ -192,10 +203,11 @@ def _gate(trial: Trial | None) -> str:
     if trial is None:
         return "–"
     metric = "log loss" if trial.metric == "log_loss" else "AUC"
+    gain = f"{trial.z:+.1f}".replace("-", "−")
     against = f"; against it: {'; '.join(trial.against)}" if trial.against else ""
     return (
         f"{metric} {trial.challenger:.3f} against {trial.champion:.3f} on {trial.rows:,} later requests, "
-        f"{trial.z:+.1f} standard errors{against}"
+        f"{gain} standard errors{against}"
     )
 
 

@@ -38,6 +38,11 @@ class Axis:
         return max(WIDTH, LEFT + RIGHT + DAY * len(self.days))
 
     @property
+    def least_width(self) -> float:
+        """The pixels below which its words would be too small to read; narrower screens scroll."""
+        return self.width * 0.88
+
+    @property
     def step(self) -> float:
         """The width of a day."""
         return (self.width - LEFT - RIGHT) / max(len(self.days), 1)
@@ -173,10 +178,7 @@ def framed(panel: Panel, parts: Sequence[str], said: str, *, dates: bool) -> str
         else []
     )
     size = f"0 -8 {axis.width:.0f} {panel.height + 8 + below:.0f}"
-    return (
-        f'<svg viewBox="{size}" role="img" aria-label="{escape(said)}" style="min-width:{axis.width * 0.74:.0f}px">'
-        f"{''.join(parts)}{''.join(words)}</svg>"
-    )
+    return f'<svg viewBox="{size}" role="img" aria-label="{escape(said)}">{"".join(parts)}{"".join(words)}</svg>'
 
 
 def _text(x: float, y: float, words: str, anchor: str, style: str = "") -> str:

@@ -42,10 +42,10 @@ svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--soft);font-variant-numeric:tabular-nums}
 .grid{stroke:var(--rule)}.upright{stroke:var(--accent);opacity:.55}
 .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-.policy{stroke:var(--accent)}.never{stroke:var(--soft);stroke-dasharray:7 4;stroke-width:1.6}
+.policy{stroke:var(--accent)}.never{stroke:var(--pale);stroke-width:5.5}
 .plain{stroke:var(--warm);stroke-dasharray:1 4;stroke-width:2.4}
 .expected{stroke:var(--soft);stroke-dasharray:7 4;stroke-width:1.6}
-.dot{stroke:none;fill:var(--soft)}.dot.policy{fill:var(--accent)}.dot.plain{fill:var(--warm)}
+.dot{stroke:none;fill:var(--soft)}.dot.policy{fill:var(--accent)}.dot.plain{fill:var(--warm)}.dot.never{fill:var(--pale)}
 .interval{fill:var(--tint)}
 .bar{fill:var(--pale)}.bar.strong{fill:var(--warm)}
 .limit{stroke:var(--ink);stroke-dasharray:3 3;stroke-width:1.2}
@@ -61,15 +61,17 @@ svg .count{fill:var(--warm);font-weight:600;font-size:11px}
 .serves{fill:var(--tint);stroke:var(--accent)}svg .serves-name{fill:var(--ink);font-weight:600}
 table{border-collapse:collapse;width:100%;font-size:.9rem;margin:.6rem 0 0}
 th,td{text-align:left;vertical-align:top;padding:.42rem 1rem .42rem 0;border-bottom:1px solid var(--rule)}
-th{font-weight:600;color:var(--soft);font-size:.8rem;white-space:nowrap}
+th{font-weight:600;color:var(--soft);font-size:.8rem;vertical-align:bottom;line-height:1.3}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.whole{white-space:nowrap}td.long{min-width:17rem}
+td.whole{white-space:nowrap}td.long{min-width:15rem}td.recipe{min-width:7rem}
+th:last-child,td:last-child{padding-right:0}
 .meter{display:inline-block;height:.55rem;background:var(--warm);vertical-align:middle;margin-left:.5rem}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace}
 @media (max-width:640px){main{padding:1.4rem 1rem 3rem}h1{font-size:1.4rem}.lead{font-size:1.03rem}
-.worth dd{font-size:1.5rem}.panel figcaption{max-width:calc(100vw - 2rem)}}
+.worth{grid-template-columns:1fr}
+.worth div{padding:.5rem 0}td.long{min-width:12rem}.worth dd{font-size:1.5rem}.panel figcaption{max-width:calc(100vw - 2rem)}}
 @media print{:root{--paper:#fff;--ink:#000;--soft:#444;--rule:#ccc;--accent:#1659b7;--warm:#a84d08;--third:#6d5a8c;
---tint:#1659b726;--pale:#b9c7d6}main{max-width:none;padding:0}body{font-size:10.5pt}svg{min-width:0!important}
+--tint:#1659b726;--pale:#b9c7d6}main{max-width:none;padding:0}body{font-size:10.5pt}.panel{min-width:0!important}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,.worth{break-inside:avoid}h2{break-after:avoid}
 .scroll{overflow:visible}.panel figcaption{position:static}}
 """
@@ -125,7 +127,9 @@ def table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], otherwise
         + "</tr>\n"
         for row in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+    )
 
 
 def _cell(cell: Cell) -> str:

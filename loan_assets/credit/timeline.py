@@ -80,7 +80,11 @@ def sentence(told: Told) -> str:
             f"The outcomes of {worth.rows:,} requests are known, too few or too alike to say how well any policy ranks."
         )
     promoted = len(worth.plain_course.promoted)
-    unseen = f", which would have promoted {_some(promoted, 'model')} without a trial" if promoted else ""
+    unseen = (
+        f", which would have promoted {_some(promoted, 'model')} without a trial"
+        if promoted
+        else ", which would not have acted"
+    )
     return (
         f"On the {worth.rows:,} of {_requests(told):,} requests whose outcome is known, the scores that this policy "
         f"served rank defaulters with an AUC of {worth.policy:.3f}: {_beside(worth.over_never, 'never retraining')}, "
@@ -122,10 +126,9 @@ def _gain(found: Comparison | None) -> str:
     if found.auc_gain == 0 or found.auc_z == 0:
         return "the policy is exactly as good"
     error = TWO_SIDED * found.auc_gain / found.auc_z
-    return (
-        f"the policy is {found.auc_gain:+.3f} (95 % interval {found.auc_gain - error:+.3f} to "
-        f"{found.auc_gain + error:+.3f})"
-    )
+    low, high = found.auc_gain - error, found.auc_gain + error
+    how = "better" if found.auc_gain > 0 else "worse"
+    return f"the policy is {how} by {abs(found.auc_gain):.3f} (95 % interval {_signed(low)} to {_signed(high)})"
 
 
 def _counts(told: Told) -> str:
@@ -151,7 +154,7 @@ def _timeline(told: Told) -> str:
         "All rows share the days. Thin upright lines are where another version took over. Grey days: their requests "
         "were set aside as a broken feed; hatched days: the outcomes that arrived were. Neither was learned from."
     )
-    return section("Day by day", (paragraph(said, "soft"), f'<div class="scroll">{drawn}</div>'))
+    return section("Day by day", (paragraph(said, "soft"), f'<div class="scroll" tabindex="0">{drawn}</div>'))
 
 
 def _decisions(told: Told) -> str:
@@ -168,7 +171,7 @@ def _decisions(told: Told) -> str:
                 parts.append(mark(kind, axis.at(position), y, f"{day.date} {name}: {chronicle.in_words(words)}"))
     parts += _serving(told, LANE * len(lanes) + 6)
     what = "What was decided at the end of each day, and the version that serves."
-    return _figure("Decisions", what, (), framed(panel, parts, _summary(told), dates=True))
+    return _figure(told, "Decisions", what, (), framed(panel, parts, _summary(told), dates=True))
 
 
 def _serving(told: Told, y: float) -> list[str]:
@@ -198,7 +201,7 @@ def _drift(told: Told) -> str:
     parts = [
         *_ground(told, panel, _percents(panel.high)),
         *panel.bars(shares, over),
-        *panel.limit(limit, f"limit {limit:.0%}"),
+        *panel.limit(limit, f"limit {_percent(limit)}"),
     ]
     for position, day in enumerate(told.days):
         if over[position] and day.share is not None and day.consecutive and told.axis.step >= 8:
@@ -207,7 +210,7 @@ def _drift(told: Told) -> str:
     said = [
         f"{day.date}: no check"
         if day.share is None
-        else f"{day.date}: {day.share:.0%} of {len(day.columns)} columns beyond their limit"
+        else f"{day.date}: {_percent(day.share)} of {len(day.columns)} columns beyond their limit"
         for day in told.days
     ]
     parts += panel.touch(said)
@@ -216,7 +219,7 @@ def _drift(told: Told) -> str:
         f"Numbered days count: {told.policy.vigilance.consecutive} in a row raise an alarm."
     )
     return _figure(
-        "Drift of the inputs", what, (), framed(panel, parts, "Share of drifted columns by day", dates=False)
+        told, "Drift of the inputs", what, (), framed(panel, parts, "Share of drifted columns by day", dates=False)
     )
 
 
@@ -239,7 +242,7 @@ def _ranking(told: Told) -> str:
     ]
     what = f"AUC over the {UP_TO}; the tint is the 95 % interval of this policy."
     keys = (("policy", "this policy"), ("never", "never retraining"), ("plain", "the plain rule"))
-    return _figure("How well the scores rank", what, keys, framed(panel, parts, "AUC by day", dates=False))
+    return _figure(told, "How well the scores rank", what, keys, framed(panel, parts, "AUC by day", dates=False))
 
 
 def _rates(told: Told) -> str:
@@ -262,7 +265,7 @@ def _rates(told: Told) -> str:
     ]
     what = f"Share of defaults among the {UP_TO}, and what the scores that were served expected of them."
     keys = (("policy", "observed"), ("expected", "expected"))
-    return _figure("Default rate", what, keys, framed(panel, parts, "Default rate by day", dates=False))
+    return _figure(told, "Default rate", what, keys, framed(panel, parts, "Default rate by day", dates=False))
 
 
 def _evidence(told: Told) -> str:
@@ -292,15 +295,15 @@ def _evidence(told: Told) -> str:
         "likelihood ratio). An alarm also asks that the change be large enough to matter."
     )
     return _figure(
-        "Evidence of a change in the outcomes", what, (), framed(panel, parts, "Evidence by day", dates=True)
+        told, "Evidence of a change in the outcomes", what, (), framed(panel, parts, "Evidence by day", dates=True)
     )
 
 
 def _tables(told: Told) -> tuple[str, ...]:
     drift = (
         "Distances are in standard deviations of the reference for amounts and counts (SD), and Jensen-Shannon "
-        f"distances for codes (JS). {told.policy.vigilance.quantile:.0%} of unchanged days of that size stay below the "
-        "limit."
+        f"distances for codes (JS). The limit is what {_percent(told.policy.vigilance.quantile)} of unchanged days of that "
+        "size stay below."
     )
     return (
         section("Decisions", (chronicle.decisions(told.days),)),
@@ -329,13 +332,12 @@ def _ground(told: Told, panel: Panel, ticks: Sequence[tuple[float, str]]) -> lis
     ]
 
 
-def _figure(title: str, what: str, keys: Sequence[tuple[str, str]], drawing: str) -> str:
+def _figure(told: Told, title: str, what: str, keys: Sequence[tuple[str, str]], drawing: str) -> str:
     shown = "".join(f'<span class="key">{_sample(style)}{name}</span>' for style, name in keys)
     legend = f"<p>{shown}</p>" if shown else ""
-    return (
-        f'<figure class="panel"><figcaption><h3>{escape(title)}</h3><p>{escape(what)}</p>{legend}</figcaption>'
-        f"{drawing}</figure>"
-    )
+    caption = f"<figcaption><h3>{escape(title)}</h3><p>{escape(what)}</p>{legend}</figcaption>"
+    wide = f"min-width:{told.axis.least_width:.0f}px"
+    return f'<figure class="panel" style="{wide}">{caption}{drawing}</figure>'
 
 
 def _sample(style: str) -> str:
@@ -366,6 +368,14 @@ def _said_ranking(date: str, week: Week) -> str:
         f"{date}: this policy {week.policy.auc:.3f} ({week.policy.low:.3f} to {week.policy.high:.3f}), "
         f"never retraining {week.never.auc:.3f}, plain rule {week.plain.auc:.3f}, {week.rows:,} requests"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _signed(gain: float) -> str:
+    return f"{gain:+.3f}".replace("-", "−")
 
 
 def _percents(high: float) -> list[tuple[float, str]]:
