@@ -81,8 +81,8 @@ class History:
             asked, no_requests = _tried(self.predictions / f"{day}{SUFFIX}")
             told, no_outcomes = _tried(self.labels / f"{day}{SUFFIX}")
             if asked is not None:
-                asked = in_the_books_words(_keyed(asked, book), book.received)
-            if told is not None and LABEL not in told.columns and book.label.name in told.columns:
+                asked, no_requests = _once(in_the_books_words(_keyed(asked, book), book.received), day)
+            if told is not None and LABEL not in told.columns:
                 told = told.rename(columns={book.label.name: LABEL})
             yield DayOfHistory(
                 date=day,
@@ -158,6 +158,13 @@ def _tried(path: Path) -> tuple[pd.DataFrame | None, str]:
         return _read(path), ""
     except Refusal as unreadable:
         return None, unreadable.cause
+
+
+def _once(table: pd.DataFrame, day: str) -> tuple[pd.DataFrame, str]:
+    """Each column once, and what is wrong where two are the same in the book's words: which of them is meant?"""
+    repeated = table.columns.duplicated()
+    named = sorted({str(name) for name in table.columns[repeated]})
+    return table.loc[:, ~repeated], f"the requests of {day} have {', '.join(named)} more than once" if named else ""
 
 
 def _read(path: Path) -> pd.DataFrame | None:

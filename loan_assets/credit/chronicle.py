@@ -16,7 +16,7 @@ from loan_assets.credit.backtest import DayDecided
 from loan_assets.credit.candidates import Trial
 from loan_assets.credit.day_axis import SHAPES
 from loan_assets.credit.pages import Cell, Heading, Markup, table
-from loan_assets.credit.quality import INSUFFICIENT, QUARANTINED
+from loan_assets.credit.quality import INSUFFICIENT, QUARANTINED, WHOLE_TABLE
 from loan_assets.credit.succession import Kind
 from loan_assets.credit.versions import Version
 from loan_assets.policy import POLICY, Policy
@@ -39,7 +39,10 @@ SPELT_OUT = (
     (r"\blog_loss\b", "log loss"),
     (r" later rows$", " later requests"),
 )
-METER = 4.0
+METER = 2.0
+MOST_METER = 6.0
+REASON = re.compile(r"(?P<column>.+?): (?P<rule>.+) \((?P<rows>[\d,]+) rows?\)")
+LISTED = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def decisions(days: Sequence[DayDecided]) -> str:
         for action in day.actions
     ]
     headings = (Heading("Date", "whole"), Heading("Decision"), Heading("Version", "number"), Heading("Cause", "long"))
-    return table(headings, rows, "Nothing was decided: every day was like the reference.")
+    return table(headings, rows, "Nothing was decided.")
 
 
 def versions(made: Mapping[int, Version], days: Sequence[DayDecided]) -> str:
@@ -130,11 +133,11 @@ def set_aside(days: Sequence[DayDecided]) -> str:
     rows: list[tuple[Cell, ...]] = []
     for day in days:
         if day.batch.status == QUARANTINED:
-            rows.append((day.date, "requests set aside", "; ".join(day.batch.reasons)))
+            rows.append((day.date, "requests set aside", told_together(day.batch.reasons)))
         if day.batch.status == INSUFFICIENT and day.batch.rows:
-            rows.append((day.date, "requests not compared", "; ".join(day.batch.reasons)))
+            rows.append((day.date, "requests not compared", told_together(day.batch.reasons)))
         if day.labels == QUARANTINED:
-            rows.append((day.date, "outcomes set aside", "; ".join(day.label_reasons)))
+            rows.append((day.date, "outcomes set aside", told_together(day.label_reasons)))
     headings = (Heading("Date", "whole"), Heading("What", "whole"), Heading("Why", "long"))
     return table(headings, rows, "Nothing was set aside.")
 
@@ -156,6 +159,21 @@ def departures(policy: Any, usual: Any, within: str = "") -> Iterator[tuple[str,
             yield from departures(here, there, f"{name}.")
         elif here != there:
             yield name, here, there
+
+
+def told_together(reasons: Sequence[str]) -> str:
+    """Reasons in a sentence: columns that broke the same rule in as many rows are named together."""
+    columns: dict[str, list[str]] = {}
+    for reason in reasons:
+        found = REASON.fullmatch(reason)
+        rule = f"{found['rule']} ({found['rows']} rows)" if found else reason
+        is_column = found is not None and found["column"] != WHOLE_TABLE
+        columns.setdefault(rule, []).extend([found["column"]] if found and is_column else [])
+    said = []
+    for rule, named in columns.items():
+        more = f" and {len(named) - LISTED} more columns" if len(named) > LISTED else ""
+        said.append(f"{', '.join(named[:LISTED])}{more}: {rule}" if named else rule)
+    return "; ".join(said)
 
 
 def in_words(cause: str) -> str:
@@ -220,7 +238,7 @@ def _farthest(day: DayDecided, version: Version, book: LoanBook) -> list[tuple[C
     farthest = sorted(times, key=lambda name: -times[name])[:FARTHEST_LISTED]
     rows: list[tuple[Cell, ...]] = []
     for name in [name for name in farthest if times[name] > 1]:
-        meter = f'<span class="meter" style="width:{min(times[name], METER * 3) / METER:.2f}rem"></span>'
+        meter = f'<span class="meter" style="width:{min(times[name], MOST_METER * METER) / METER:.2f}rem"></span>'
         unit = "SD" if columns[name].levels is None else "JS"
         rows.append(
             (

@@ -45,19 +45,21 @@ svg text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--soft
 .policy{stroke:var(--accent)}.never{stroke:var(--pale);stroke-width:5.5}
 .plain{stroke:var(--warm);stroke-dasharray:1 4;stroke-width:2.4}
 .expected{stroke:var(--soft);stroke-dasharray:7 4;stroke-width:1.6}
-.dot{stroke:none;fill:var(--soft)}.dot.policy{fill:var(--accent)}.dot.plain{fill:var(--warm)}.dot.never{fill:var(--pale)}
+.dot{stroke:none;fill:var(--soft)}.dot.policy{fill:var(--accent)}.dot.plain{fill:var(--warm)}
+.dot.never{fill:var(--pale)}
 .interval{fill:var(--tint)}
 .bar{fill:var(--pale)}.bar.strong{fill:var(--warm)}
 .limit{stroke:var(--ink);stroke-dasharray:3 3;stroke-width:1.2}
 svg .limit-name{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}
 svg .count{fill:var(--warm);font-weight:600;font-size:11px}
-.aside-requests{fill:var(--pale);opacity:.5}.aside-outcomes{fill:url(#hatch)}
+.aside-requests{fill:var(--pale);opacity:.38}.aside-outcomes{fill:url(#hatch)}
 .hatch{stroke:var(--soft);stroke-width:1.6;opacity:.7}
 .touch{fill:transparent}.touch:hover{fill:var(--ink);opacity:.09}
 .cut{fill:var(--accent)}
 .mark{fill:var(--ink);stroke:none}.mark.alarm{fill:var(--warm)}
 .mark.retrain{fill:var(--paper);stroke:var(--ink);stroke-width:2}
-.mark.promote{fill:var(--accent)}.mark.reject{fill:none;stroke:var(--ink);stroke-width:2.2}.mark.rollback{fill:var(--third)}
+.mark.promote{fill:var(--accent)}.mark.reject{fill:none;stroke:var(--ink);stroke-width:2.2}
+.mark.rollback{fill:var(--third)}
 .serves{fill:var(--tint);stroke:var(--accent)}svg .serves-name{fill:var(--ink);font-weight:600}
 table{border-collapse:collapse;width:100%;font-size:.9rem;margin:.6rem 0 0}
 th,td{text-align:left;vertical-align:top;padding:.42rem 1rem .42rem 0;border-bottom:1px solid var(--rule)}
@@ -69,7 +71,8 @@ th:last-child,td:last-child{padding-right:0}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace}
 @media (max-width:640px){main{padding:1.4rem 1rem 3rem}h1{font-size:1.4rem}.lead{font-size:1.03rem}
 .worth{grid-template-columns:1fr}
-.worth div{padding:.5rem 0}td.long{min-width:12rem}.worth dd{font-size:1.5rem}.panel figcaption{max-width:calc(100vw - 2rem)}}
+.worth div{padding:.5rem 0}td.long{min-width:12rem}.worth dd{font-size:1.5rem}
+.panel figcaption{max-width:calc(100vw - 2rem)}}
 @media print{:root{--paper:#fff;--ink:#000;--soft:#444;--rule:#ccc;--accent:#1659b7;--warm:#a84d08;--third:#6d5a8c;
 --tint:#1659b726;--pale:#b9c7d6}main{max-width:none;padding:0}body{font-size:10.5pt}.panel{min-width:0!important}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,.worth{break-inside:avoid}h2{break-after:avoid}

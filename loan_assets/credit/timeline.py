@@ -300,10 +300,10 @@ def _evidence(told: Told) -> str:
 
 
 def _tables(told: Told) -> tuple[str, ...]:
+    quantile = _percent(told.policy.vigilance.quantile)
     drift = (
         "Distances are in standard deviations of the reference for amounts and counts (SD), and Jensen-Shannon "
-        f"distances for codes (JS). The limit is what {_percent(told.policy.vigilance.quantile)} of unchanged days of that "
-        "size stay below."
+        f"distances for codes (JS). {quantile} of unchanged days of that size stay below the limit."
     )
     return (
         section("Decisions", (chronicle.decisions(told.days),)),
@@ -375,7 +375,7 @@ def _percent(share: float) -> str:
 
 
 def _signed(gain: float) -> str:
-    return f"{gain:+.3f}".replace("-", "−")
+    return f"{gain:+.3f}".replace("-", "−") if round(gain, 3) else "0.000"
 
 
 def _percents(high: float) -> list[tuple[float, str]]:
