@@ -7,7 +7,8 @@ Here: the order in which files are read and written. Not here: their form (`hist
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,9 +64,7 @@ def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -
             days.append(day)
             lines.write(line_of(day, policy.vigilance.retrain_above) + "\n")
     write_scores(out / SCORES, days)
-    served = sorted({day.served_by for day in days} | {day.champion for day in days})
-    for number in served:
-        save_version(out / MODELS / str(number), replay.versions[number], book)
+    save_versions(out / MODELS, {number: replay.versions[number] for day in days for number in _in_force(day)}, book)
     worth = realised(replay, days)
     (out / SUMMARY).write_text(json.dumps(facts_for_summary(days, worth), indent=1) + "\n")
     told = Told(days=days, versions=replay.versions, worth=worth, book=book, policy=policy)
@@ -84,11 +83,20 @@ def seeded(policy: Policy, seed: int) -> Policy:
     )
 
 
+def _in_force(day: DayDecided) -> tuple[int, int]:
+    return day.served_by, day.champion
+
+
+def save_versions(folder: Path, versions: Mapping[int, Version], book: LoanBook) -> None:
+    """Every version that was in force, in place of those that an earlier run left."""
+    for stale in sorted(folder.glob(f"*/{FACTS}")):
+        shutil.rmtree(stale.parent)
+    for number, version in sorted(versions.items()):
+        save_version(folder / str(number), version, book)
+
+
 def save_version(folder: Path, version: Version, book: LoanBook) -> None:
     """A version as a sealed release that `score` reads."""
-    if folder.exists():
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
     folder.mkdir(parents=True, exist_ok=True)
     facts = ReleaseFacts(
         model=NAME,

@@ -50,7 +50,7 @@ class History:
         """Every day of the history, without gaps.
 
         Raises:
-            Refusal: when a folder is missing, empty, or holds a file that is named by no day.
+            Refusal: when a folder is missing, empty, or holds a file that is named by no day, or the end is before it.
         """
         if not self.predictions.is_dir():
             raise Refusal(f"{self.predictions} is no folder.", "Give the folder with one Parquet file a day.")
@@ -59,7 +59,9 @@ class History:
             raise Refusal(f"{self.predictions} holds no day.", "Put files like 2026-11-24.parquet there.")
         first, last = date.fromisoformat(min(asked)), date.fromisoformat(max((*asked, *told)))
         if self.until:
-            last = min(last, _day(self.until, "--until"))
+            last = min(last, _day(self.until, f"--until {self.until}"))
+        if last < first:
+            raise Refusal(f"--until {self.until} is before the first day, {first}.", "Give a later day.")
         return tuple((first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1))
 
     def known(self, book: LoanBook) -> tuple[pd.DataFrame, NDArray[np.int64]]:
@@ -161,7 +163,7 @@ def _tried(path: Path) -> tuple[pd.DataFrame | None, str]:
 
 
 def _once(table: pd.DataFrame, day: str) -> tuple[pd.DataFrame, str]:
-    """Each column once, and what is wrong where two are the same in the book's words: which of them is meant?"""
+    """Each column once, and what is wrong where two are the same in the book's words: nobody knows which is meant."""
     repeated = table.columns.duplicated()
     named = sorted({str(name) for name in table.columns[repeated]})
     return table.loc[:, ~repeated], f"the requests of {day} have {', '.join(named)} more than once" if named else ""

@@ -1,4 +1,4 @@
-"""A small history from the packaged table, as files: 4,000 known clients, 24 days of 120 requests, outcomes 3 days later.
+"""A small history of the packaged table in files: 4,000 known clients, 24 days of 120 requests, outcomes 3 days later.
 
 Here: tables, how they are written, and the command that replays them. Not here: what a replay should make of it.
 """
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from loan_assets.books import LoanBook, Role
 from loan_assets.cli import app

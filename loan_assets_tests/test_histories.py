@@ -59,6 +59,7 @@ def test_the_books_words_and_the_other_key_name_are_read_as_the_sources(
     pd.testing.assert_frame_equal(here.known(book)[0], there.known(book)[0])
     for one, two in zip(here.over(here.days(), book), there.over(there.days(), book), strict=True):
         assert one.requests is not None
+        assert two.requests is not None
         pd.testing.assert_frame_equal(one.requests, two.requests)
 
 
@@ -96,6 +97,7 @@ def test_a_folder_without_days_and_a_file_named_by_no_day_are_refused(small: Pat
     (small / "labels" / "tuesday.parquet").touch()
     with pytest.raises(Refusal, match=r"tuesday\.parquet is named by no day"):
         history_in(small).days()
+    (small / "labels" / "tuesday.parquet").unlink()
     for path in (small / "predictions").iterdir():
         path.unlink()
     with pytest.raises(Refusal, match="predictions holds no day"):
