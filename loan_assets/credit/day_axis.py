@@ -12,7 +12,7 @@ from datetime import date
 from html import escape
 from itertools import pairwise
 
-LEFT, RIGHT, WIDTH, DAY = 76.0, 14.0, 1000.0, 6.0
+LEFT, RIGHT, WIDTH, DAY = 76.0, 66.0, 1000.0, 6.0
 TICK_ROOM = 76.0
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 Values = Sequence[float | None]
@@ -123,10 +123,10 @@ class Panel:
             )
 
     def limit(self, value: float, named: str) -> Iterator[str]:
-        """A dashed line across, with its name at the right end."""
+        """A dashed line across, with its name beside it."""
         y, end = self.y(value), self.axis.width - RIGHT
         yield f'<line class="limit" x1="{LEFT}" x2="{end:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield _text(end - 2, y - 5, named, "end", "limit-name")
+        yield _text(end + 6, y + 4, named, "start", "limit-name")
 
     def spans(self, is_shaded: Sequence[bool], style: str) -> Iterator[str]:
         """Whole days, shaded from head to foot."""

@@ -50,7 +50,7 @@ svg text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--soft
 .interval{fill:var(--tint)}
 .bar{fill:var(--pale)}.bar.strong{fill:var(--warm)}
 .limit{stroke:var(--ink);stroke-dasharray:3 3;stroke-width:1.2}
-svg .limit-name{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}
+svg .limit-name{fill:var(--ink)}
 svg .count{fill:var(--warm);font-weight:600;font-size:11px}
 .aside-requests{fill:var(--pale);opacity:.38}.aside-outcomes{fill:url(#hatch)}
 .hatch{stroke:var(--soft);stroke-width:1.6;opacity:.7}
@@ -71,11 +71,13 @@ th:last-child,td:last-child{padding-right:0}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace}
 @media (max-width:640px){main{padding:1.4rem 1rem 3rem}h1{font-size:1.4rem}.lead{font-size:1.03rem}
 .worth{grid-template-columns:1fr}
-.worth div{padding:.5rem 0}td.long{min-width:12rem}.worth dd{font-size:1.5rem}
+.worth div{padding:.5rem 0}td.long{min-width:12rem}
+table{font-size:.84rem}th,td{padding-right:.65rem}.worth dd{font-size:1.5rem}
 .panel figcaption{max-width:calc(100vw - 2rem)}}
 @media print{:root{--paper:#fff;--ink:#000;--soft:#444;--rule:#ccc;--accent:#1659b7;--warm:#a84d08;--third:#6d5a8c;
 --tint:#1659b726;--pale:#b9c7d6}main{max-width:none;padding:0}body{font-size:10.5pt}.panel{min-width:0!important}
-*{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,.worth{break-inside:avoid}h2{break-after:avoid}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure,tr,.worth{break-inside:avoid}
+table{font-size:8.5pt}td.long,td.recipe{min-width:0}th,td{padding-right:.5rem}h2{break-after:avoid}
 .scroll{overflow:visible}.panel figcaption{position:static}}
 """
 

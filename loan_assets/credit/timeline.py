@@ -103,19 +103,22 @@ def _beside(found: Comparison, other: str) -> str:
 
 def _worth(worth: Realised) -> str:
     """The three figures side by side."""
+    never, plain = worth.over_never, worth.over_plain
     shown = (
-        ("This policy", worth.policy, f"on {worth.rows:,} requests with a known outcome"),
-        ("Never retraining", worth.never, _gain(worth.over_never)),
-        ("The plain rule", worth.plain, _gain(worth.over_plain)),
+        ("This policy", worth.policy, f"on {worth.rows:,} requests with a known outcome", never and never.loss_second),
+        ("Never retraining", worth.never, _gain(never), never and never.loss_first),
+        ("The plain rule", worth.plain, _gain(plain), plain and plain.loss_first),
     )
     boxes = "".join(
-        f"<div><dt>{name}</dt><dd>{'–' if auc is None else f'{auc:.3f}'}<small>{escape(words)}</small></dd></div>"
-        for name, auc, words in shown
+        f"<div><dt>{name}: AUC</dt><dd>{'–' if auc is None else f'{auc:.3f}'}<small>{escape(words)}</small>"
+        f"<small>{'' if loss is None else f'log loss {loss:.3f}'}</small></dd></div>"
+        for name, auc, words, loss in shown
     )
     explained = (
         "AUC is the chance that a client who defaulted had been scored riskier than one who paid: 0.5 is a coin, 1 is "
-        "certainty. The plain rule looks for a fifth of the columns at a distance of 0.1 or more on three days in a "
-        "row, trains on everything that has an outcome by then, and promotes at once."
+        "certainty. Log loss also counts how far the probabilities themselves are off; less is better. The plain rule "
+        "looks for more than a fifth of the columns at a distance of 0.1 or more on three days in a row, trains on "
+        "everything that has an outcome by then, and promotes at once."
     )
     return f'<dl class="worth">{boxes}</dl>' + paragraph(explained, "soft small")
 
