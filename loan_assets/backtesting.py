@@ -18,8 +18,9 @@ from rich.console import Console
 from loan_assets.books import LoanBook, the_book
 from loan_assets.credit.backtest import DayDecided, Replay
 from loan_assets.credit.ledger import features_of, numbers_of
+from loan_assets.credit.panels import Told
 from loan_assets.credit.realised import realised
-from loan_assets.credit.timeline import Told, page_of
+from loan_assets.credit.timeline import page_of
 from loan_assets.credit.training import model_digest
 from loan_assets.credit.versions import Version
 from loan_assets.histories import (

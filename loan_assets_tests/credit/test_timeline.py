@@ -10,13 +10,13 @@ from loan_assets.books import LoanBook
 from loan_assets.credit.backtest import DayDecided, Replay
 from loan_assets.credit.chronicle import departures, told_together
 from loan_assets.credit.day_axis import Axis, Panel
+from loan_assets.credit.panels import Told
 from loan_assets.credit.realised import Realised, Week, realised
 from loan_assets.credit.succession import Action, Kind
-from loan_assets.credit.timeline import Told, page_of, sentence
+from loan_assets.credit.timeline import page_of, sentence
 from loan_assets.policy import POLICY
 
 Replayed = tuple[Replay, list[DayDecided]]
-VOID = {"meta", "br", "line", "rect", "path", "circle", "polyline", "polygon"}
 
 
 class Elements(HTMLParser):
