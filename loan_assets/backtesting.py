@@ -7,7 +7,8 @@ Here: the order in which files are read and written. Not here: their form (`hist
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,15 @@ from rich.console import Console
 from loan_assets.books import LoanBook, the_book
 from loan_assets.credit.backtest import DayDecided, Replay
 from loan_assets.credit.ledger import features_of, numbers_of
+from loan_assets.credit.panels import Told
+from loan_assets.credit.realised import realised
+from loan_assets.credit.timeline import page_of
 from loan_assets.credit.training import model_digest
 from loan_assets.credit.versions import Version
 from loan_assets.histories import (
     DECISIONS,
     MODELS,
+    REPORT,
     SCORES,
     SUMMARY,
     History,
@@ -60,10 +65,11 @@ def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -
             days.append(day)
             lines.write(line_of(day, policy.vigilance.retrain_above) + "\n")
     write_scores(out / SCORES, days)
-    served = sorted({day.served_by for day in days} | {day.champion for day in days})
-    for number in served:
-        save_version(out / MODELS / str(number), replay.versions[number], book)
-    (out / SUMMARY).write_text(json.dumps(facts_for_summary(days), indent=1) + "\n")
+    save_versions(out / MODELS, {number: replay.versions[number] for day in days for number in _in_force(day)}, book)
+    worth = realised(replay, days)
+    (out / SUMMARY).write_text(json.dumps(facts_for_summary(days, worth), indent=1) + "\n")
+    told = Told(days=days, versions=replay.versions, worth=worth, book=book, policy=policy)
+    (out / REPORT).write_text(page_of(told), encoding="utf-8")
     print_days(days)
 
 
@@ -78,11 +84,20 @@ def seeded(policy: Policy, seed: int) -> Policy:
     )
 
 
+def _in_force(day: DayDecided) -> tuple[int, int]:
+    return day.served_by, day.champion
+
+
+def save_versions(folder: Path, versions: Mapping[int, Version], book: LoanBook) -> None:
+    """Every version that was in force, in place of those that an earlier run left."""
+    for stale in sorted(folder.glob(f"*/{FACTS}")):
+        shutil.rmtree(stale.parent)
+    for number, version in sorted(versions.items()):
+        save_version(folder / str(number), version, book)
+
+
 def save_version(folder: Path, version: Version, book: LoanBook) -> None:
     """A version as a sealed release that `score` reads."""
-    if folder.exists():
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
     folder.mkdir(parents=True, exist_ok=True)
     facts = ReleaseFacts(
         model=NAME,

@@ -12,8 +12,8 @@ models and summary as they are written. Not here: what is decided (`credit.backt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loan_assets.books import LoanBook, Role
+from loan_assets.books import LoanBook
 from loan_assets.credit.backtest import REQUEST, DayDecided, DayOfHistory
 from loan_assets.credit.conformance import conform_columns, in_the_books_words
+from loan_assets.credit.realised import Realised
 from loan_assets.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 LABEL, KEY = "label", "customer_id"
 DECISIONS, SCORES, SUMMARY, MODELS = "decisions.jsonl", "scores.parquet", "summary.json", "models"
+REPORT = "report.html"
 MEND = "Mend the file and run again; nothing was written."
 
 
@@ -48,7 +50,7 @@ class History:
         """Every day of the history, without gaps.
 
         Raises:
-            Refusal: when a folder is missing, empty, or holds a file that is named by no day.
+            Refusal: when a folder is missing, empty, or holds a file that is named by no day, or the end is before it.
         """
         if not self.predictions.is_dir():
             raise Refusal(f"{self.predictions} is no folder.", "Give the folder with one Parquet file a day.")
@@ -57,7 +59,9 @@ class History:
             raise Refusal(f"{self.predictions} holds no day.", "Put files like 2026-11-24.parquet there.")
         first, last = date.fromisoformat(min(asked)), date.fromisoformat(max((*asked, *told)))
         if self.until:
-            last = min(last, _day(self.until, "--until"))
+            last = min(last, _day(self.until, f"--until {self.until}"))
+        if last < first:
+            raise Refusal(f"--until {self.until} is before the first day, {first}.", "Give a later day.")
         return tuple((first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1))
 
     def known(self, book: LoanBook) -> tuple[pd.DataFrame, NDArray[np.int64]]:
@@ -79,8 +83,8 @@ class History:
             asked, no_requests = _tried(self.predictions / f"{day}{SUFFIX}")
             told, no_outcomes = _tried(self.labels / f"{day}{SUFFIX}")
             if asked is not None:
-                asked = in_the_books_words(_keyed(asked, book), book.received)
-            if told is not None and LABEL not in told.columns and book.label.name in told.columns:
+                asked, no_requests = _once(in_the_books_words(_keyed(asked, book), book.received), day)
+            if told is not None and LABEL not in told.columns:
                 told = told.rename(columns={book.label.name: LABEL})
             yield DayOfHistory(
                 date=day,
@@ -125,7 +129,7 @@ def line_of(day: DayDecided, threshold: float) -> str:
 
 
 def write_scores(path: Path, days: Sequence[DayDecided]) -> None:
-    """Every request's score by the version in force when it arrived."""
+    """Every request's score by the version in force when it arrived; one that was sent again keeps its first."""
     import pandas as pd
 
     table = pd.DataFrame(
@@ -135,7 +139,7 @@ def write_scores(path: Path, days: Sequence[DayDecided]) -> None:
             "score": np.concatenate([day.scores for day in days]) if days else np.empty(0),
         }
     )
-    table.to_parquet(path, index=False)
+    table.drop_duplicates(REQUEST).to_parquet(path, index=False)
 
 
 def _named(folder: Path) -> tuple[str, ...]:
@@ -156,6 +160,13 @@ def _tried(path: Path) -> tuple[pd.DataFrame | None, str]:
         return _read(path), ""
     except Refusal as unreadable:
         return None, unreadable.cause
+
+
+def _once(table: pd.DataFrame, day: str) -> tuple[pd.DataFrame, str]:
+    """Each column once, and what is wrong where two are the same in the book's words: nobody knows which is meant."""
+    repeated = table.columns.duplicated()
+    named = sorted({str(name) for name in table.columns[repeated]})
+    return table.loc[:, ~repeated], f"the requests of {day} have {', '.join(named)} more than once" if named else ""
 
 
 def _read(path: Path) -> pd.DataFrame | None:
@@ -203,8 +214,8 @@ def received_columns(table: pd.DataFrame, book: LoanBook, file: str) -> pd.DataF
     return named
 
 
-def facts_for_summary(days: Sequence[DayDecided]) -> dict[str, Any]:
-    """What happened, counted."""
+def facts_for_summary(days: Sequence[DayDecided], worth: Realised) -> dict[str, Any]:
+    """What happened, counted, and what it was worth: realised AUC, None where only one outcome is known."""
     actions = [action for day in days for action in day.actions]
     counted = {
         kind: sum(str(action.kind) == kind for action in actions)
@@ -219,4 +230,10 @@ def facts_for_summary(days: Sequence[DayDecided]) -> dict[str, Any]:
         "quarantined_days": [day.date for day in days if day.batch.status == "quarantined"],
         "quarantined_label_days": [day.date for day in days if day.labels == "quarantined"],
         "champion": str(days[-1].champion) if days else None,
+        "realised": {
+            "rows": worth.rows,
+            "policy": None if worth.policy is None else _short(worth.policy),
+            "never": None if worth.never is None else _short(worth.never),
+            "plain_rule": None if worth.plain is None else _short(worth.plain),
+        },
     }

@@ -10,6 +10,7 @@ Here: reading YAML into the policy's own types, every misspelt or misshapen fiel
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -35,7 +36,8 @@ def policy_of(path: Path) -> Policy:
         raise Refusal(f"{path} is not there.", "Give a YAML file, or leave the policy out.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as unreadable:
         raise Refusal(f"{path} cannot be read as YAML ({type(unreadable).__name__}).", NEXT) from None
-    return _with(POLICY, said or {}, str(path), ())
+    policy: Policy = _with(POLICY, {} if said is None else said, str(path), ())
+    return policy
 
 
 def _with(section: Any, said: Any, file: str, where: tuple[str, ...]) -> Any:
@@ -68,6 +70,6 @@ def _typed(value: Any, before: Any, where: str) -> Any:
         value = float(value)
     if type(value) is not type(before):
         raise Refusal(f"{where} takes a value of type {type(before).__name__}, not {type(value).__name__}.", NEXT)
-    if isinstance(value, float) and not value == value:
+    if isinstance(value, float) and math.isnan(value):
         raise Refusal(f"{where} is not a number.", NEXT)
     return value

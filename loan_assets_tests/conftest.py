@@ -15,12 +15,16 @@ import pandas as pd
 import pytest
 
 from loan_assets.books import LoanBook, the_book
+from loan_assets.credit.backtest import DayDecided, Replay
 from loan_assets.policy import POLICY
+from loan_assets.policy_file import policy_of
 from loan_assets.release import REFERENCE, write_release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
+from loan_assets_tests.small_history import POLICY_TEXT, Tables, history_in, small_history
+from loan_assets_tests.small_history import backtest as replay_by_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,6 +64,37 @@ def book() -> LoanBook:
 def received(book: LoanBook) -> pd.DataFrame:
     frame, _ = LoanSource().read(book)
     return frame
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A small history on disk, and what the backtest command left of it."""
+
+    tables: Tables
+    folder: Path
+    policy: Path
+    out: Path
+
+
+@pytest.fixture(scope="session")
+def lived(received: pd.DataFrame, book: LoanBook, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    """A history with a change in its middle, replayed once by the command."""
+    place = tmp_path_factory.mktemp("history")
+    tables = small_history(received, book)
+    folder, policy, out = tables.write(place / "in"), place / "policy.yaml", place / "out"
+    policy.write_text(POLICY_TEXT)
+    done = replay_by_command(folder, out, "--policy", str(policy))
+    assert done.exit_code == 0, done.output
+    return Lived(tables=tables, folder=folder, policy=policy, out=out)
+
+
+@pytest.fixture(scope="session")
+def replayed(lived: Lived, book: LoanBook) -> tuple[Replay, list[DayDecided]]:
+    """The same history, lived through in memory."""
+    history = history_in(lived.folder)
+    reference, label = history.known(book)
+    replay = Replay.begun(reference, label, book, policy_of(lived.policy))
+    return replay, list(replay.over(history.over(history.days(), book)))
 
 
 @pytest.fixture(scope="session")
