@@ -272,10 +272,11 @@ class Succession:
     longest_window: int = 20
     enough_outcomes: int = 700
     least_outcomes: int = 300
-    growth: float = 2.2
-    retrainings: int = 3
-    # At most four retrainings a month, two days apart: a hundred alarms cost no more.
-    budget: int = 4
+    growth: float = 2.0
+    retrainings: int = 4
+    hint_evidence: float = 9.0
+    # At most six retrainings a month, two days apart: a hundred alarms cost no more.
+    budget: int = 6
     budget_days: int = 30
     cooldown_days: int = 2
     # After three weeks without enough outcomes, what is there has to do; after six the episode is given up.
@@ -292,10 +293,10 @@ class Succession:
     first_z: float = 2.5
     held_z: float = 1.0
     first_gain: float = 0.01
-    hopeless_z: float = -1.0
+    hopeless_z: float = -2.0
     reference_days: int = 7
-    again_z: float = 1.0
-    again_gain: float = 0.005
+    again_z: float = 0.5
+    again_gain: float = 0.0
     recalibration_z: float = 2.5
     recalibration_gain: float = 0.004
     looks: int = 6

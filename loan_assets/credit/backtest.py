@@ -125,7 +125,7 @@ class Replay:
         facts = facts_of(self.ledger, self.versions, self.situation, day.date, shares, self.policy)
         self.situation, actions = watched(self.situation, facts, self.policy)
         consecutive = self.situation.consecutive
-        trial, verdict, more = self._succeeded(day.date)
+        trial, verdict, more = self._succeeded(facts)
         return DayDecided(
             date=day.date,
             served_by=served_by,
@@ -203,12 +203,13 @@ class Replay:
         taken = zip(labels[REQUEST].astype(str), labels["label"], labels["label_timestamp"], strict=True)
         self.ledger.settle(date, [(request, int(label), str(at)) for request, label, at in taken])
 
-    def _succeeded(self, date: str) -> tuple[Trial | None, str, tuple[Action, ...]]:
+    def _succeeded(self, facts: Facts) -> tuple[Trial | None, str, tuple[Action, ...]]:
         """Retrain where it is due, and judge the challenger where one is on trial."""
         actions: tuple[Action, ...] = ()
         episode, succession = self.situation.episode, self.policy.succession
         outcomes = self.ledger.count_since(episode.since) if episode else 0
-        if is_due(self.situation, date, outcomes, succession):
+        date = facts.date
+        if is_due(self.situation, facts, outcomes, succession):
             self.situation, actions = retrained(self.situation, date, outcomes)
             assert self.situation.challenger is not None
             champion = self.versions[self.situation.champion]

@@ -178,8 +178,12 @@ def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
     return situation, tuple(actions)
 
 
-def is_due(situation: Situation, today: str, outcomes: int, succession: Succession) -> bool:
-    """Whether to retrain at the end of a day on which so many outcomes of the new world have settled."""
+def is_due(situation: Situation, facts: Facts, outcomes: int, succession: Succession) -> bool:
+    """Whether to retrain at the end of a day on which so many outcomes of the new world have settled.
+
+    A repeated answer waits while outcomes hint at yet another change: it would learn from two worlds at once.
+    """
+    today = facts.date
     episode = situation.episode
     if episode is None or episode.retrainings >= succession.retrainings:
         return False
@@ -187,7 +191,8 @@ def is_due(situation: Situation, today: str, outcomes: int, succession: Successi
     if len(within) >= succession.budget or (within and _days(within[-1], today) < succession.cooldown_days):
         return False
     if episode.retrainings:
-        return outcomes >= episode.rows * succession.growth
+        hint = facts.change is not None and facts.change.evidence >= succession.hint_evidence
+        return outcomes >= episode.rows * succession.growth and not (episode.promotions and hint)
     late = _days(episode.opened, today) >= succession.deadline_days
     return outcomes >= (succession.least_outcomes if late else succession.enough_outcomes)
 
