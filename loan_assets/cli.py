@@ -1,7 +1,7 @@
 """`loan-assets …`: a thin door for people and scripts.
 
-Here: the commands and their exit codes (0 done, 1 a stop that was explained, 2 input that cannot be used). Not here: what they do, which each
-command imports when it is called, so that `loan-assets --help` costs nothing.
+Here: the commands and their exit codes (0 done, 1 a stop that was explained, 2 input that cannot be used). Not here:
+what they do, which each command imports when it is called, so that `loan-assets --help` costs nothing.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Release:
 
 
 def write_release(folder: Path, facts: ReleaseFacts, trees: FlatTrees, onnx: bytes | None = None) -> None:
-    """Write every file but the reference and the manifest; the caller seals. Without a witness it scores all the same."""
+    """Write every file but the reference and the manifest; the caller seals. It scores without the witness too."""
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
     trees.save(folder / TREES)
     if onnx is not None:

@@ -24,7 +24,7 @@ from loan_assets.credit.ledger import Ledger, Rows
 from loan_assets.credit.norms import Norms, norms_of
 from loan_assets.credit.performance import line_through, ranking_of
 from loan_assets.credit.quality import OK, QUARANTINED, BatchQuality, judge_batch, remember
-from loan_assets.credit.scoring import Calibration, probability
+from loan_assets.credit.scoring import Calibration
 from loan_assets.credit.straying import Reference
 from loan_assets.credit.succession import Action, Facts, Situation, is_due, judged, retrained, watched
 from loan_assets.credit.training import fit, flatten, out_of_fold
@@ -174,7 +174,8 @@ class Replay:
     def _compared(self, rows: Rows, batch: BatchQuality) -> tuple[dict[int, float], dict[str, float]]:
         if batch.status != OK or len(rows) < self.policy.vigilance.smallest_day:
             return {}, {}
-        shares, columns = {}, {}
+        shares: dict[int, float] = {}
+        columns: dict[str, float] = {}
         for number in (self.situation.champion, *self.situation.archived):
             shares[number], measured = self.versions[number].reference.share(rows.received, len(rows))
             columns = columns or measured

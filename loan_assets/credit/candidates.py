@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook
+from loan_assets.credit.drift import watched
 from loan_assets.credit.fairness import groups_of
 from loan_assets.credit.judging import refusal_threshold
 from loan_assets.credit.ledger import Rows
@@ -31,7 +32,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a candidate is made: `old_weight` is what a row from before the change counts, None where nothing is fitted."""
+    """How a candidate is made: `old_weight` is what a row from before the change counts, None where none is fitted."""
 
     name: str
     old_weight: float | None
@@ -54,8 +55,8 @@ class Trial:
     """A challenger against the champion on the newest rows with outcomes, none of which it was trained on.
 
     `metric` is what the verdict rests on: `auc` for a refitted model, `log_loss` for a recalibrated one, which ranks
-    as before. `*_z` are gains in standard errors; `all_*_z` count the
-    cross-validated rows of the choice as well, which the champion has not seen either. `against` says what speaks against it besides, empty where nothing.
+    as before. `*_z` are gains in standard errors; `all_*_z` count the cross-validated rows of the choice as well, which
+    the champion has not seen either. `against` says what speaks against it besides, empty where nothing.
     """
 
     metric: str
@@ -162,7 +163,7 @@ def challenger(
         trees=trees,
         calibration=calibration,
         threshold=refusal_threshold(train.label, estimate, policy.refused_share_over_base_rate),
-        reference=Reference.of(_newest(seen_since, policy).received, _watched(book), policy.vigilance),
+        reference=Reference.of(_newest(seen_since, policy).received, watched(book), policy.vigilance),
         normal=line_through(trees.log_odds(held.features) * calibration.slope + calibration.intercept, held.label),
         rows=len(train),
         learned_until=int(train.day[-1]),
@@ -304,9 +305,3 @@ def _sample(rows: Rows, most: int, seed: int) -> Rows:
     chosen_rows = np.zeros(len(rows), dtype=bool)
     chosen_rows[np.random.default_rng(seed).choice(len(rows), most, replace=False)] = True
     return rows.where(chosen_rows)
-
-
-def _watched(book: LoanBook) -> Sequence:  # type: ignore[type-arg]
-    from loan_assets.credit.drift import watched
-
-    return watched(book)

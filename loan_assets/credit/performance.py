@@ -1,4 +1,4 @@
-"""How a version does once outcomes settle: has the meaning of its scores changed, and does another version do better?
+"""How a version does once outcomes settle: whether its scores mean what they meant, and whether another does better.
 
 Here: the two tests on scores and outcomes, and the figures with intervals that people read. Not here: where outcomes
 come from (`outcomes`) or what follows (`succession`).

@@ -6,10 +6,10 @@ Here: a state machine, used unchanged by the running platform and by the backtes
 A day is decided in three steps, each a pure function of the situation and what was found out: `watched` (alarms and
 returns), `is_due` (whether an open episode has enough outcomes for a retraining) and `judged` (the challenger's trial).
 
-An alarm opens an episode: the world has changed since some day. It is answered by retraining once enough outcomes of the
-new world have settled, and again when they have multiplied, since the first answer rests on few. A change of the inputs
-that ends before it was answered closes the episode. An archived champion comes back when the newest inputs resemble
-what it learned from and no longer what the champion learned from, or when the newest outcomes speak for it.
+An alarm opens an episode: the world has changed since some day. It is answered by retraining once enough outcomes of
+the new world have settled, and again when they have multiplied, since the first answer rests on few. A change of the
+inputs that ends before it was answered closes the episode. An archived champion comes back when the newest inputs
+resemble what it learned from and no longer what the champion learned from, or when the newest outcomes speak for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
-from loan_assets.credit.candidates import RECIPES, Trial
+from loan_assets.credit.candidates import Trial
 from loan_assets.policy import Policy, Succession
 
 INPUTS, OUTCOMES, ASKED = "inputs", "outcomes", "asked"
@@ -113,7 +113,8 @@ class Situation:
     `judged_from` is the first day whose requests tell something about the champion; `normal_since` and `normal_until`
     name the days whose outcomes are its normal where that is not its trial's. `recent` holds, for the checks in a row
     over the limit, every version's share, newest last; `spell` are the days of the last such run, and `passed` the
-    spells of other inputs that are over: what was asked in them tells nothing of today. `retrained` are the days of retrainings within a month.
+    spells of other inputs that are over: what was asked in them tells nothing of today. `retrained` are the days of
+    retrainings within a month.
     """
 
     champion: int = 1
@@ -349,35 +350,55 @@ def _opened(situation: Situation, today: str, since: str, cause: str) -> Situati
     return replace(situation, episode=Episode(since=since, opened=today, causes=(cause,)), challenger=None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class _Return:
+    """An archived version that could come back, and how strongly that is asked for."""
+
+    strength: float
+    version: int
+    since: str
+    cause: str
+
+
 def _returned(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
-    """Bring an archived champion back when inputs or outcomes are what it knew."""
-    limit, needed = policy.vigilance.retrain_above, policy.vigilance.consecutive
-    back: tuple[float, int, str, str] | None = None
-    if facts.shares and situation.consecutive >= needed:
-        streak = situation.recent[-needed:]
-        for number in situation.archived:
-            shares = [shares[number] for _, shares in streak if number in shares]
-            if len(shares) == needed and sum(shares) / needed <= limit:
-                cause = f"the inputs since {streak[0][0]} are what version {number} learned from"
-                back = (
-                    max(back, (-sum(shares), number, streak[0][0], cause))
-                    if back
-                    else (-sum(shares), number, streak[0][0], cause)
-                )
-    if back is None:
-        for number, rival in facts.rivals.items():
-            if (
-                rival.evidence >= policy.succession.return_evidence
-                and rival.auc_gain >= -policy.succession.return_margin
-            ):
-                cause = f"version {number} fits {rival.rows:,} outcomes since {rival.since} better by {rival.evidence:.1f} nats"
-                found = (rival.evidence, number, rival.since, cause)
-                back = max(back, found) if back else found
-    if back is None:
+    """Bring an archived champion back when inputs, or else outcomes, are what it knew."""
+    found = _known_inputs(situation, facts, policy) or _known_outcomes(facts, policy.succession)
+    if not found:
         return situation
-    _, number, since, cause = back
-    actions.append(Action(kind=Kind.ROLLBACK, cause=cause, version=number))
-    return reverted(situation, facts.date, number, since)
+    back = max(found)
+    actions.append(Action(kind=Kind.ROLLBACK, cause=back.cause, version=back.version))
+    return reverted(situation, facts.date, back.version, back.since)
+
+
+def _known_inputs(situation: Situation, facts: Facts, policy: Policy) -> list[_Return]:
+    """The archived versions that the inputs resemble which are strange to the champion, three checks in a row."""
+    needed = policy.vigilance.consecutive
+    if not facts.shares or situation.consecutive < needed:
+        return []
+    streak = situation.recent[-needed:]
+    since = streak[0][0]
+    found = []
+    for number in situation.archived:
+        shares = [measured[number] for _, measured in streak if number in measured]
+        if len(shares) == needed and sum(shares) / needed <= policy.vigilance.retrain_above:
+            cause = f"the inputs since {since} are what version {number} learned from"
+            found.append(_Return(strength=-sum(shares), version=number, since=since, cause=cause))
+    return found
+
+
+def _known_outcomes(facts: Facts, succession: Succession) -> list[_Return]:
+    """The archived versions that the newest outcomes speak for, and that rank them no worse."""
+    return [
+        _Return(
+            strength=rival.evidence,
+            version=number,
+            since=rival.since,
+            cause=f"version {number} fits {rival.rows:,} outcomes since {rival.since} better "
+            f"by {rival.evidence:.1f} nats",
+        )
+        for number, rival in facts.rivals.items()
+        if rival.evidence >= succession.return_evidence and rival.auc_gain >= -succession.return_margin
+    ]
 
 
 def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:
@@ -427,6 +448,3 @@ def _days(earlier: str, later: str) -> int:
 
 def _after(day: str) -> str:
     return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
-
-
-RECALIBRATED = RECIPES[0].name
