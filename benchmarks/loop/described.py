@@ -14,11 +14,12 @@ from histories import compose
 from kinds import Kind
 from sklearn.metrics import roc_auc_score
 from timeline import Timeline
+from rivals import MOVED
 from verdicts import Change
 from worlds import fitted, inputs_of
 
 from loan_assets.books import the_book
-from loan_assets.credit.drift import distance, has_moved, watched
+from loan_assets.credit.drift import distance, watched
 from loan_assets.credit.scoring import FlatTrees
 from loan_assets.policy import POLICY
 
@@ -92,11 +93,8 @@ def _moved(rows: pd.DataFrame, reference: pd.DataFrame) -> float:
     return float(
         np.mean(
             [
-                has_moved(
-                    distance(now[column.name].to_numpy("float64"), reference[column.name].to_numpy("float64"), column),
-                    column,
-                    POLICY.vigilance,
-                )
+                distance(now[column.name].to_numpy("float64"), reference[column.name].to_numpy("float64"), column)
+                >= MOVED
                 for column in columns
             ]
         )
