@@ -12,16 +12,15 @@ import numpy as np
 import pandas as pd
 from histories import compose
 from kinds import Kind
+from rivals import MOVED
 from sklearn.metrics import roc_auc_score
 from timeline import Timeline
-from rivals import MOVED
 from verdicts import Change
 from worlds import fitted, inputs_of
 
 from loan_assets.books import the_book
 from loan_assets.credit.drift import distance, watched
 from loan_assets.credit.scoring import FlatTrees
-from loan_assets.policy import POLICY
 
 ENOUGH = 0.03
 HARMLESS = 0.012

@@ -72,8 +72,8 @@ def drift_report(
 ) -> dict[str, DriftReport]:
     """Each day's applications beside the champion's training data: how far every column has moved, and the score.
 
-    The score is the share of columns over their threshold. A day with too few applications says so and counts as no
-    check; a column that is empty all day is a fault of quality and is named, not measured.
+    The score is the share of columns over their limit, which is wider the fewer applications the day had. A day with
+    too few says so and counts as no check; a broken feed is named and not measured.
     """
     from loan_assets.credit.pictures import distances
 
@@ -84,10 +84,9 @@ def drift_report(
         )
     champion = release_store.champion()
     reference = read_table(release_store.folder_of(champion.version, champion.digest) / REFERENCE)
-    vigilance = POLICY.vigilance
     reports = {}
     for day in context.partition_keys:
-        report = report_on(day, prediction_log[day], reference, (champion.version, champion.digest), BOOK, vigilance)
+        report = report_on(day, prediction_log[day], reference, (champion.version, champion.digest), BOOK, POLICY)
         reports[day] = report
         facts: dict[str, dg.MetadataValue | int | str | float | list[str]] = {
             "verdict": report.verdict,
@@ -96,13 +95,19 @@ def drift_report(
             "answers": report.answers,
             "columns_left_out": list(report.left_out),
             "quality_failures": list(report.failures),
+            "rows_set_aside": list(report.set_aside),
         }
         if report.score is not None:
             rows = [
-                {"column": one.column, "distance": round(one.distance, 4), "over threshold": one.has_drifted}
+                {
+                    "column": one.column,
+                    "distance": round(one.distance, 4),
+                    "limit": round(one.limit, 4),
+                    "over the limit": one.has_drifted,
+                }
                 for one in report.columns
             ]
-            drawn = distances({one.column: one.distance for one in report.columns}, vigilance.number_moved)
+            drawn = distances({one.column: (one.distance, one.limit) for one in report.columns})
             facts |= {
                 "score": report.score,
                 "columns": table_of(rows),
@@ -113,8 +118,8 @@ def drift_report(
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
-def received_columns_are_whole(drift_report: dict[str, DriftReport]) -> dg.AssetCheckResult:
-    """No column that applicants should have sent is empty all day."""
+def the_feed_is_whole(drift_report: dict[str, DriftReport]) -> dg.AssetCheckResult:
+    """No day's applications are the picture of a broken feed: empty, constant, swapped or rescaled columns, repeats."""
     unfit = {day: report.failures for day, report in drift_report.items() if report.verdict == UNFIT}
     said = "; ".join(f"{day}: {', '.join(failures)}" for day, failures in unfit.items())
     return dg.AssetCheckResult(passed=not unfit, description=said or None, metadata={"days": len(drift_report)})

@@ -4,7 +4,9 @@ Here: which rows and columns are compared, Evidently's verdict on them, and the 
 what follows from drift (`vigilance`) or where days are read (`resources.prediction_logs`).
 
 Numbers are compared by the Wasserstein distance in standard deviations of the reference, codes by the Jensen-Shannon
-distance (natural logarithm): both are distances, so that a larger day does not make a smaller difference look graver.
+distance (natural logarithm). The limit of each column is how far chance alone takes a day of that size (`straying`):
+a small day is not called changed for being small. A day that is no fair picture of its applicants (`quality`) is not
+compared at all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.books import Column, LoanBook, Role
-from loan_assets.policy import Vigilance
+from loan_assets.policy import Policy, Vigilance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +35,11 @@ DRAWN = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?<=metric_)[0-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnDrift:
-    """How far one column has moved: its distance, and whether that is over the policy's threshold."""
+    """How far one column has moved: its distance, the limit for a day of this size, and whether it is over it."""
 
     column: str
     distance: float
+    limit: float
     has_drifted: bool
 
 
@@ -44,8 +47,9 @@ class ColumnDrift:
 class DriftReport:
     """One day against the training reference of one model version.
 
-    `score` is the share of compared columns over their threshold, None where no check was possible; `failures` says why
-    a day is unfit, `left_out` which columns nobody sent. `page` is Evidently's own report, empty where none was made.
+    `score` is the share of compared columns over their limit, None where no check was possible; `failures` says why a
+    day is unfit, `left_out` which columns nobody sent, `set_aside` which single rows were not compared. `page` is
+    Evidently's own report, empty where none was made.
     """
 
     day: str
@@ -58,6 +62,7 @@ class DriftReport:
     columns: tuple[ColumnDrift, ...]
     left_out: tuple[str, ...]
     failures: tuple[str, ...]
+    set_aside: tuple[str, ...] = ()
     page: bytes = b""
 
     def save(self, folder: Path) -> None:
@@ -75,7 +80,7 @@ class DriftReport:
         """Read what `save` wrote."""
         facts = json.loads((folder / FACTS).read_text())
         facts["columns"] = tuple(ColumnDrift(**column) for column in facts["columns"])
-        facts |= {name: tuple(facts[name]) for name in ("left_out", "failures")}
+        facts |= {name: tuple(facts[name]) for name in ("left_out", "failures", "set_aside")}
         return cls(page=(folder / PAGE).read_bytes(), **facts)
 
 
@@ -90,7 +95,7 @@ def report_on(
     reference: pd.DataFrame,
     release: tuple[int, str],
     book: LoanBook,
-    vigilance: Vigilance,
+    policy: Policy,
 ) -> DriftReport:
     """Compare a day's applications with the reference, or say why that cannot be done.
 
@@ -100,28 +105,34 @@ def report_on(
         reference: the received columns of the champion's training part.
         release: the champion's version and digest.
     """
+    from loan_assets.credit.norms import norms_of
+    from loan_assets.credit.quality import QUARANTINED, judge_batch
+    from loan_assets.credit.straying import Reference
     from loan_assets.prediction_record import BY_APPLICATION
 
-    columns = watched(book)
     received = answers.loc[answers["asked_by"] == BY_APPLICATION]
-    left_out, failures = _unfit(received, columns)
-    compared = [column for column in columns if column.name not in left_out]
+    # The log names every answer for ever, also where two requests go by one name.
+    named = received.assign(request_id=received["prediction_id"])
+    batch = judge_batch(named, norms_of(reference, book, policy.quality), book, (), policy.quality)
+    healthy = received.loc[batch.healthy] if len(received) else received
+    measured = Reference.of(reference, watched(book), policy.vigilance)
     distances: dict[str, float] = {}
+    limits = measured.limits(len(healthy))
     page = b""
-    if len(received) < vigilance.smallest_day:
-        verdict, failures = TOO_FEW, ()
-    elif failures:
-        verdict = UNFIT
+    failures: tuple[str, ...] = ()
+    if len(received) < policy.vigilance.smallest_day:
+        verdict = TOO_FEW
+    elif batch.status == QUARANTINED:
+        verdict, failures = UNFIT, batch.reasons
+    elif len(healthy) < policy.vigilance.smallest_day:
+        verdict = TOO_FEW
     else:
-        distances, page = by_evidently(received, reference, compared, vigilance)
+        compared = [column for column in watched(book) if column.name not in batch.left_out]
+        distances, page = by_evidently(healthy, reference, compared, limits, policy.vigilance)
         verdict = STEADY
-    drifted = {
-        column.name: has_moved(distances[column.name], column, vigilance)
-        for column in compared
-        if column.name in distances
-    }
+    drifted = {name: distance > limits[name] for name, distance in distances.items()}
     score = sum(drifted.values()) / len(drifted) if drifted else None
-    if score is not None and score > vigilance.retrain_above:
+    if score is not None and score > policy.vigilance.retrain_above:
         verdict = DRIFTED
     return DriftReport(
         day=day,
@@ -132,19 +143,24 @@ def report_on(
         verdict=verdict,
         score=score,
         columns=tuple(
-            ColumnDrift(column=name, distance=distance, has_drifted=drifted[name])
+            ColumnDrift(column=name, distance=distance, limit=limits[name], has_drifted=drifted[name])
             for name, distance in sorted(distances.items(), key=lambda item: -item[1])
         ),
-        left_out=left_out,
+        left_out=tuple(sorted(batch.left_out)),
         failures=failures,
+        set_aside=batch.set_aside if distances else (),
         page=page,
     )
 
 
 def by_evidently(
-    current: pd.DataFrame, reference: pd.DataFrame, columns: Sequence[Column], vigilance: Vigilance
+    current: pd.DataFrame,
+    reference: pd.DataFrame,
+    columns: Sequence[Column],
+    limits: Mapping[str, float],
+    vigilance: Vigilance,
 ) -> tuple[dict[str, float], bytes]:
-    """Evidently's distance for each column, and its report as a self-contained HTML page."""
+    """Evidently's distance for each column, and its report as a self-contained HTML page that marks the same limits."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Evidently's own deprecations and divisions
         from evidently import DataDefinition, Dataset, Report
@@ -158,9 +174,8 @@ def by_evidently(
         preset = DataDriftPreset(
             columns=names,
             num_method="wasserstein",
-            num_threshold=vigilance.number_moved,
             cat_method="jensenshannon",
-            cat_threshold=vigilance.code_moved,
+            per_column_threshold={name: limits[name] for name in names},
             drift_share=vigilance.retrain_above,
         )
         snapshot = Report([preset]).run(
@@ -176,11 +191,6 @@ def by_evidently(
         return {name: scores[name] for name in names}, page.encode()
 
 
-def has_moved(distance: float, column: Column, vigilance: Vigilance) -> bool:
-    """Whether a column's distance is over the policy's threshold, that of numbers or that of codes."""
-    return distance >= (vigilance.number_moved if column.levels is None else vigilance.code_moved)
-
-
 def distance(current: NDArray[np.float64], reference: NDArray[np.float64], column: Column) -> float:
     """Evidently's distance for one column without Evidently, for many days at once; missing values are left out."""
     now, then = current[np.isfinite(current)], reference[np.isfinite(reference)]
@@ -194,20 +204,6 @@ def distance(current: NDArray[np.float64], reference: NDArray[np.float64], colum
     codes = np.union1d(now, then)
     shares = [[float((values == code).mean()) for code in codes] for values in (then, now)]
     return float(jensenshannon(*shares))
-
-
-def _unfit(received: pd.DataFrame, columns: Sequence[Column]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Columns that nobody sent and need not send, and the failures of those that should be there.
-
-    A lender that sends no protected attribute at all may; one of them missing all day while others arrive is a fault.
-    """
-    protected = {column.name for column in columns if column.role is Role.PROTECTED}
-    empty = {c.name for c in columns if c.name not in received.columns or not received[c.name].notna().any()}
-    left_out = protected if protected <= empty else set()
-    infinite = [column.name for column in columns if column.name not in empty and np.isinf(received[column.name]).any()]
-    failures = [f"{name} is empty in all {len(received):,} rows" for name in sorted(empty - left_out)]
-    failures += [f"{name} holds an infinite number" for name in infinite]
-    return tuple(sorted(left_out)), tuple(failures)
 
 
 def _without_chance(page: str) -> str:

@@ -73,15 +73,16 @@ def importance(weights: Mapping[str, float]) -> bytes:
     return _png(figure)
 
 
-def distances(moved: Mapping[str, float], limit: float) -> bytes:
-    """How far each column has moved, farthest first, with the limit marked."""
+def distances(moved: Mapping[str, tuple[float, float]]) -> bytes:
+    """How far each column has moved, farthest first, with a mark at its own limit."""
     figure, (plot,) = _canvas(1, height=0.24 * len(moved) + 1)
     ordered = sorted(moved.items(), key=lambda item: item[1])
-    colours = [WARM if distance >= limit else ACCENT for _, distance in ordered]
-    plot.barh([name for name, _ in ordered], [distance for _, distance in ordered], color=colours)
-    plot.axvline(limit, color=INK, linewidth=1)
-    over = sum(distance >= limit for distance in moved.values())
-    plot.set(title=f"{over} of {len(moved)} columns moved by {limit:g} or more")
+    colours = [WARM if distance > limit else ACCENT for _, (distance, limit) in ordered]
+    plot.barh([name for name, _ in ordered], [distance for _, (distance, _) in ordered], color=colours)
+    for row, (_, (_, limit)) in enumerate(ordered):
+        plot.plot([limit] * 2, [row - 0.45, row + 0.45], color=INK, linewidth=1.5)
+    over = sum(distance > limit for distance, limit in moved.values())
+    plot.set(title=f"{over} of {len(moved)} columns lie beyond what a day of this size strays by chance (mark)")
     return _png(figure)
 
 
