@@ -1,6 +1,7 @@
 """The figures of outcomes against independent ones, and changes that are found, located, or rightly not seen."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_unchanged_outcomes_stay_below_the_limit(rows: int) -> None:
     assert 2 < np.median(evidence) < 7
 
 
-CHANGES: Sequence[tuple[dict[str, float], Callable[[float, float], bool]]] = (
+CHANGES: Sequence[tuple[dict[str, Any], Callable[[float, float], bool]]] = (
     ({"slope": 0.3, "intercept": -0.8}, lambda slope, _: 0.1 < slope < 0.5),
     ({"slope": -0.5, "intercept": -2.0}, lambda slope, _: slope < -0.2),
     ({"intercept": 0.6}, lambda slope, ratio: 0.8 < slope < 1.25 and 1.25 < ratio < 1.6),
