@@ -8,43 +8,11 @@ import pytest
 
 from loan_assets.books import LoanBook
 from loan_assets.credit.ledger import UNKNOWN, Ledger, Rows, joined
-from loan_assets.credit.performance import Line
-from loan_assets.credit.scoring import Calibration, FlatTrees, probability
-from loan_assets.credit.straying import Reference
-from loan_assets.credit.versions import Version
-from loan_assets.policy import POLICY
+from loan_assets.credit.scoring import probability
+from loan_assets_tests.credit.stumps import stump
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = "2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"
-# One split on the third feature, the latest bill: clients up to 100,000 score 1, others -1.
-STUMP = FlatTrees(
-    feature=np.array([2, 2, 2], dtype=np.int32),
-    threshold=np.array([100_000.0, 0.0, 0.0]),
-    left=np.array([1, 1, 2], dtype=np.int32),
-    right=np.array([2, 1, 2], dtype=np.int32),
-    missing_left=np.array([True, True, True]),
-    value=np.array([0.0, 1.0, -1.0]),
-    cover=np.array([2, 1, 1]),
-    roots=np.array([0], dtype=np.int32),
-    baseline=np.array([0.0]),
-    depth=np.array([1], dtype=np.int32),
-)
-
-
-def version(number: int, *, slope: float = 1.0, intercept: float = 0.0) -> Version:
-    return Version(
-        number=number,
-        recipe="stump",
-        trees=STUMP,
-        calibration=Calibration(slope=slope, intercept=intercept),
-        threshold=0.5,
-        reference=Reference.of({}, [], POLICY.vigilance),
-        normal=Line(slope=1.0, intercept=0.0, information=np.eye(2)),
-        rows=0,
-        learned_until=-1,
-    )
-
-
-STUMPED = version(1)
+STUMPED = stump(1)
 
 
 @pytest.fixture
@@ -125,7 +93,7 @@ def test_a_repeated_request_keeps_its_first_place(ledger: Ledger, clients: Rows)
 def test_requests_are_told_with_their_day_score_and_columns_and_strangers_are_left_out(
     ledger: Ledger, book: LoanBook
 ) -> None:
-    asked = ledger.asked(["21", "never", "02"], version(3, slope=0.5, intercept=0.25))
+    asked = ledger.asked(["21", "never", "02"], stump(3, slope=0.5, intercept=0.25))
     assert list(asked["request_id"]) == ["21", "02"]
     assert list(asked["day"]) == [WEDNESDAY, MONDAY]
     assert list(asked["score"]) == list(probability(np.array([0.75, -0.25])))
@@ -137,7 +105,7 @@ def test_a_version_scores_a_day_once_and_versions_are_told_apart(ledger: Ledger)
     first = ledger.scored(0, STUMPED)
     assert ledger.scored(0, STUMPED) is first
     assert list(first) == [-1, 1, -1, 1]
-    assert list(ledger.scored(0, version(2, slope=2.0))) == [-2, 2, -2, 2]
+    assert list(ledger.scored(0, stump(2, slope=2.0))) == [-2, 2, -2, 2]
 
 
 def test_text_infinity_and_what_is_not_there_are_missing(received: pd.DataFrame, book: LoanBook) -> None:
