@@ -16,7 +16,7 @@ from loan_assets.credit.scoring import Calibration, FlatTrees
 from loan_assets.credit.succession import PROMOTE, REJECT, WAIT, Challenger, Episode, Situation, judged
 from loan_assets.credit.versions import Version
 from loan_assets.policy import POLICY
-from loan_assets_tests.credit.stumps import BILL, stump
+from loan_assets_tests.credit.stumps import bills, stump
 
 # Smaller trees and rougher limits than the policy's, for speed; the rule is the policy's.
 SMALL = replace(POLICY, boosting=replace(POLICY.boosting, trees=60), vigilance=replace(POLICY.vigilance, samples=30))
@@ -352,18 +352,10 @@ def test_rows_of_the_choice_count_by_the_root_of_their_number(
     assert both.all_loss_z == pytest.approx((30 * alone.loss_z - 40) / 50)
 
 
-def bills(large: NDArray[np.bool_], label: NDArray[np.int64], book: LoanBook, **groups: Numbers) -> Rows:
-    """Applications of which only the bill and some audited columns are known."""
-    features = np.zeros((len(large), len(book.features)), dtype=np.float32)
-    features[:, BILL] = np.where(large, 200_000, 50_000)
-    received = {column.name: groups.get(column.name, np.full(len(large), np.nan)) for column in book.audited}
-    return Rows(features=features, label=label, received=received, day=np.zeros(len(large), dtype=np.int64))
-
-
 def defaulting(small_bills: float, large_bills: float, book: LoanBook) -> Rows:
     """400 clients with small bills and 400 with large ones, and how many of each default."""
     label = np.concatenate([np.arange(400) < 400 * small_bills, np.arange(400) < 400 * large_bills])
-    return bills(np.repeat([False, True], 400), label.astype(np.int64), book)
+    return bills(np.repeat([False, True], 400), book, label.astype(np.int64))
 
 
 def test_a_challenger_that_ranks_hardly_better_than_a_coin_has_that_against_it(book: LoanBook) -> None:
@@ -390,7 +382,7 @@ def test_a_challenger_that_had_to_be_flattened_has_that_against_it(book: LoanBoo
 def skewed(men_approved: float, women_approved: float, each: int, book: LoanBook) -> Rows:
     """As many men as women, of whom the stump approves such shares: those with large bills."""
     large = np.concatenate([np.arange(each) < each * men_approved, np.arange(each) < each * women_approved])
-    return bills(large, np.zeros(2 * each, dtype=np.int64), book, sex=np.repeat([1.0, 2.0], each))
+    return bills(large, book, sex=np.repeat([1.0, 2.0], each))
 
 
 REFUSES_NOBODY = stump(1, threshold=1.1)
@@ -430,6 +422,6 @@ def test_every_audited_attribute_is_looked_at_and_none_that_nobody_gave(book: Lo
     groups = {"education": (1, 2), "marital_status": (1, 2), "age": (30, 50), "sex": (1, 2)}
     for name, (one, other) in groups.items():
         given = {name: np.where(large, float(one), float(other))}
-        recent = bills(large, np.zeros(2_000, dtype=np.int64), book, **given)
+        recent = bills(large, book, **given)
         found = trial(stump(2), REFUSES_NOBODY, held, recent, book, SMALL)
         assert [f"by {name} " in said for said in found.against] == [True], name

@@ -209,6 +209,13 @@ def test_a_known_change_stays_known_after_it_was_learned_and_another_opens_a_new
     assert story.situation.challenger is None
 
 
+def test_another_change_opens_a_new_episode_even_where_rows_after_it_were_learned_from() -> None:
+    story = Story()
+    story.live(CALM, found=change(-20), outcomes=800)
+    assert story.live(CALM, found=change(-5)) == ("alarm",)
+    assert story.situation.episode == Episode(since=day(-5), opened=day(2), causes=(OUTCOMES,))
+
+
 def test_outcomes_that_speak_of_moved_inputs_alarm_once_and_the_day_that_was_seen_is_kept() -> None:
     story = Story().days(NONE, BAD, BAD, BAD)
     assert story.live(BAD, found=change(4)) == ("alarm",)
@@ -468,10 +475,12 @@ def test_a_promotion_archives_the_champion_and_the_count_of_checks_begins_again(
     assert [story.live(BAD) for _ in range(3)] == [(), (), ("alarm",)]
 
 
-def test_a_normal_that_was_found_by_giving_up_ends_with_the_champion() -> None:
-    situation = replace(on_trial(), normal_since=day(1), normal_until=day(2))
+def test_what_was_remembered_of_the_old_champion_ends_with_it() -> None:
+    spells = ((day(-9), day(-5)),)
+    situation = replace(on_trial(), normal_since=day(1), normal_until=day(2), passed=spells, calm=1, is_answered=True)
     after, _, _ = judged(situation, day(6), BETTER, RULE)
-    assert (after.normal_since, after.normal_until) == ("", "")
+    assert (after.normal_since, after.normal_until, after.passed, after.calm) == ("", "", (), 0)
+    assert not after.is_answered
 
 
 # --- how an episode ends
