@@ -173,16 +173,21 @@ def challenger(
 
 
 def _last_day_to_learn_from(day: NDArray[np.int64], held_out: float) -> int:
-    """The day after which about a share of the rows was asked: a day is not split, and some are always held out."""
+    """The day after which about a share of the rows was asked; a day is not split.
+
+    A single day is learned from as a whole: the trial waits for the next.
+    """
     days, counts = np.unique(day, return_counts=True)
     if len(days) == 1:
-        return int(days[0]) - 1
+        return int(days[0])
     learned = np.cumsum(counts)[:-1] / len(day)
     return int(days[int(np.abs(learned - (1 - held_out)).argmin())])
 
 
 def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book: LoanBook, policy: Policy) -> Trial:
     """Champion and challenger on held-out rows; `recent` are applications on which groups are compared."""
+    if not len(held):
+        return Trial(metric="auc", champion=0.0, challenger=0.0, rows=0)
     found = compare(champion.log_odds(held.features), candidate.log_odds(held.features), held.label)
     if found is None:
         return Trial(

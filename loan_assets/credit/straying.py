@@ -135,7 +135,9 @@ class Reference:
         limits = {}
         for scale in self.scales:
             whole = len(scale.place)
-            strayed = [scale.distance_of_rows(rows[rows < whole] if whole < self.rows else rows) for rows in drawn]
+            # Of a column that few clients gave, a sample may hold nothing, which is no distance.
+            known = (rows[rows < whole] if whole < self.rows else rows for rows in drawn)
+            strayed = [scale.distance_of_rows(rows) for rows in known if len(rows)] or [0.0]
             matters = vigilance.number_moved if scale.column.levels is None else vigilance.code_moved
             limits[scale.column.name] = max(float(np.quantile(strayed, vigilance.quantile)) * wider, matters)
         return limits
