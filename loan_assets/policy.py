@@ -215,8 +215,8 @@ class LabelQuality:
 
     Rows: as for applications; requests we do not know may be those of another system, up to a fifth. Base rates of 0.4
     and 2 times the expected are known from histories of recession and recovery; all paid is refused where 0.4 times the
-    expected would give it one time in twenty, other rates where a third or two and a half times the expected would
-    once in a thousand. Flipped outcomes are e^3 times likelier flipped than at any constant rate, or rank the
+    expected would give it one time in twenty, other rates where 0.4 or 2.5 times the expected would once in
+    two hundred. Flipped outcomes are e^3 times likelier flipped than at any constant rate, or rank the
     applicants three quarters as clearly the wrong way round as the score ranked them rightly; a concept that has
     changed leaves the base rate and ranks weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
     statistic reaches 2 standard errors, or that of one of 24 columns 3.2, in one such arrival of 20, and the score's is
@@ -230,9 +230,9 @@ class LabelQuality:
     unknown_share: float = 0.2
     lowest_all_paid: float = 0.4
     all_paid_chance: float = 0.05
-    lowest_rate: float = 0.33
+    lowest_rate: float = 0.4
     highest_rate: float = 2.5
-    rate_chance: float = 1e-3
+    rate_chance: float = 5e-3
     # A default is likelier than not for no group of applicants at large: nine in ten is no base rate.
     ceiling: float = 0.9
     flipped_evidence: float = 3.0
@@ -272,6 +272,8 @@ class Succession:
     longest_window: int = 20
     enough_outcomes: int = 700
     least_outcomes: int = 300
+    # Three folds and a trial each want some of either outcome.
+    least_of_each: int = 30
     growth: float = 2.0
     retrainings: int = 4
     hint_evidence: float = 9.0

@@ -208,7 +208,7 @@ class Replay:
         """Retrain where it is due, and judge the challenger where one is on trial."""
         actions: tuple[Action, ...] = ()
         episode, succession = self.situation.episode, self.policy.succession
-        outcomes = self.ledger.count_since(episode.since) if episode else 0
+        outcomes = self.ledger.count_since(episode.since, succession.least_of_each) if episode else 0
         date = facts.date
         if is_due(self.situation, facts, outcomes, succession):
             self.situation, actions = retrained(self.situation, date, outcomes)

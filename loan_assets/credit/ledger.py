@@ -156,9 +156,11 @@ class Ledger:
         """The healthy requests before a day whose outcome is known."""
         return self._gathered((one for one in self.days if one.date < date), labelled=True)
 
-    def count_since(self, date: str) -> int:
-        """How many healthy requests from a day on have an outcome."""
-        return sum(int(((one.label != UNKNOWN) & one.healthy).sum()) for one in self.days if one.date >= date)
+    def count_since(self, date: str, least_of_each: int = 0) -> int:
+        """How many healthy requests from a day on have an outcome; none while one of the two is too rare to learn."""
+        labels = [one.label[one.healthy & (one.label != UNKNOWN)] for one in self.days if one.date >= date]
+        count, bad = sum(len(label) for label in labels), sum(int(label.sum()) for label in labels)
+        return count if min(bad, count - bad) >= least_of_each else 0
 
     def first_asked(self, arrivals: Sequence[str]) -> str:
         """The earliest day from which an outcome came on one of these days, by the middle of the first of them.

@@ -115,6 +115,18 @@ def test_a_broken_label_feed_is_refused(fault: str, rows: int, world: World, kno
         assert verdict.reasons
 
 
+def test_an_arrival_that_lost_nearly_all_of_its_defaults_is_refused(
+    world: World, known: dict[int, LabelMemory]
+) -> None:
+    def defaults_lost(labels: pd.DataFrame) -> pd.DataFrame:
+        return labels[(labels["label"] == 0) | (labels.index % 20 == 0)]
+
+    for number in range(10, 14):
+        verdict = world.judged(250, number, known[250], defaults_lost)
+        assert verdict.status == QUARANTINED
+        assert "label: has a base rate that no change of the world explains" in verdict.reasons[0]
+
+
 def test_shuffled_outcomes_are_refused_from_the_second_day_and_what_follows_them_is_taken(
     world: World, known: dict[int, LabelMemory]
 ) -> None:

@@ -135,6 +135,13 @@ def test_features_are_those_of_the_book_in_its_order(received: pd.DataFrame, boo
 # --- outcomes
 
 
+def test_outcomes_of_one_kind_alone_are_not_enough_to_learn_from(ledger: Ledger) -> None:
+    told(ledger, TUESDAY, ("01", 0), ("02", 0))
+    assert ledger.count_since(MONDAY, least_of_each=1) == 0
+    told(ledger, THURSDAY, ("13", 1))
+    assert ledger.count_since(MONDAY, least_of_each=1) == 3
+
+
 def test_outcomes_are_known_from_the_day_on_which_they_came(ledger: Ledger) -> None:
     told(ledger, TUESDAY, ("01", 1), ("02", 0))
     assert ledger.count_since(MONDAY) == 2
