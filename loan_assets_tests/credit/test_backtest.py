@@ -102,7 +102,7 @@ def test_a_reference_of_too_few_rows_is_refused(begun: Replay, book: LoanBook) -
     least = SMALL.succession.enough_outcomes
     few = begun.reference.where(np.arange(KNOWN) < least - 1)
     with pytest.raises(Refusal, match="too few"):
-        first_version(replace(few, day=np.empty(0)), book, SMALL)
+        first_version(few, book, SMALL)
 
 
 # --- what a day brings
