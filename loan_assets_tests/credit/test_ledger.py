@@ -264,3 +264,8 @@ def test_chosen_rows_keep_all_that_is_known_of_them(ledger: Ledger) -> None:
     chosen = rows.where(rows.label == 0)
     assert (ages(chosen), list(chosen.day), list(chosen.label)) == ([2, 12, 22], [0, 1, 2], [0, 0, 0])
     assert list(chosen.features[:, 2]) == [300_000] * 3
+
+
+def test_rows_of_no_day_can_be_chosen_from(clients: Rows) -> None:
+    chosen = clients.where(np.array([True, False, True, False]))
+    assert (len(chosen), len(chosen.day)) == (2, 0)

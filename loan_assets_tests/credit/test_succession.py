@@ -218,8 +218,8 @@ def test_another_change_opens_a_new_episode_even_where_rows_after_it_were_learne
 
 def test_outcomes_that_speak_of_moved_inputs_alarm_once_and_the_day_that_was_seen_is_kept() -> None:
     story = Story().days(NONE, BAD, BAD, BAD)
-    assert story.live(BAD, found=change(4)) == ("alarm",)
-    assert story.live(BAD, found=change(4)) == ()
+    assert story.live(BAD, found=change(0)) == ("alarm",)
+    assert story.live(BAD, found=change(0)) == ()
     assert story.situation.episode == Episode(since=day(2), opened=day(4), causes=(INPUTS, OUTCOMES))
 
 
@@ -250,6 +250,16 @@ def test_inputs_that_moved_before_the_last_fitting_open_no_new_episode() -> None
     story.live(NONE, outcomes=800)
     before = story.situation.episode
     assert story.live(BAD) == ("alarm",)
+    assert story.situation.episode == before
+
+
+def test_inputs_that_moved_on_the_day_of_the_last_fitting_open_no_new_episode() -> None:
+    story = Story()
+    story.live(CALM, found=change(1))
+    story.live(BAD, outcomes=800)
+    before = story.situation.episode
+    story.days(BAD, BAD)
+    assert story.of(Kind.ALARM) == [1, 4]
     assert story.situation.episode == before
 
 
@@ -535,6 +545,7 @@ def test_an_episode_without_an_end_is_given_up_and_its_challenger_rejected() -> 
     after, actions = watched(situation, Facts(date=day(last + 1)), POLICY)
     assert (after.episode, after.challenger) == (None, None)
     assert [(action.kind, action.version) for action in actions] == [(Kind.REJECT, 2)]
+    assert "too long" in actions[0].cause
 
 
 # --- who comes back
@@ -631,6 +642,8 @@ def test_after_a_return_no_episode_is_open_and_nobody_is_on_trial() -> None:
             recent=((day(0), {2: BAD}),),
             spell=(day(0),),
             passed=((day(-9), day(-5)),),
+            calm=1,
+            is_answered=True,
         )
     )
     assert story.live(NONE, rivals={1: rival(10.0)}, outcomes=100_000, trial=BETTER) == ("rollback",)
