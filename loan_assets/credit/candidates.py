@@ -46,6 +46,8 @@ RECIPES = (
     Recipe(name="new rows only", old_weight=0.0),
 )
 
+# Of the outcomes of the new world, a challenger learns from this share at least.
+LEAST_LEARNED = 0.4
 # In a world that has got a model of its own already, more rows of it are worth a fit, not another line.
 REFITS = RECIPES[1:]
 
@@ -175,13 +177,14 @@ def challenger(
 def _last_day_to_learn_from(day: NDArray[np.int64], held_out: float) -> int:
     """The day after which about a share of the rows was asked; a day is not split.
 
-    A single day is learned from as a whole: the trial waits for the next.
+    Where no day leaves about half to learn from, everything is learned from and the trial waits for the next day.
     """
     days, counts = np.unique(day, return_counts=True)
-    if len(days) == 1:
-        return int(days[0])
     learned = np.cumsum(counts)[:-1] / len(day)
-    return int(days[int(np.abs(learned - (1 - held_out)).argmin())])
+    sensible = np.flatnonzero(learned >= LEAST_LEARNED)
+    if not len(sensible):
+        return int(days[-1])
+    return int(days[sensible[int(np.abs(learned[sensible] - (1 - held_out)).argmin())]])
 
 
 def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book: LoanBook, policy: Policy) -> Trial:

@@ -168,6 +168,7 @@ Decided = tuple[Situation, tuple[Action, ...]]
 def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
     """The situation after a day's checks and outcomes, with the alarms and returns that follow."""
     actions: list[Action] = []
+    on_trial = situation.challenger
     situation = _checked(situation, facts, policy)
     situation = _alarmed_by_inputs(situation, facts, policy, actions)
     situation = _alarmed_by_outcomes(situation, facts, policy, actions)
@@ -176,6 +177,9 @@ def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
         situation = _opened(situation, facts.date, situation.judged_from or facts.date, ASKED)
     situation = _returned(situation, facts, policy, actions)
     situation = _closed(situation, facts, policy, actions)
+    if on_trial is not None and situation.challenger is None and not any(one.kind is Kind.REJECT for one in actions):
+        why = "what it was trained for is no longer the question"
+        actions.append(Action(kind=Kind.REJECT, cause=why, version=on_trial.number))
     return situation, tuple(actions)
 
 

@@ -80,7 +80,7 @@ def test_distances_are_evidently_s_with_missing_values_on_both_sides(
     known: pd.DataFrame, others: pd.DataFrame, book: LoanBook
 ) -> None:
     then, now = with_gaps(known.head(2_000)), with_gaps(sudden_shift(others.head(300), book))
-    theirs, _ = by_evidently(now, then, watched(book), VIGILANCE)
+    theirs, _ = by_evidently(now, then, watched(book), dict.fromkeys((c.name for c in watched(book)), 0.1), VIGILANCE)
     ours = Reference.of(then, watched(book), VIGILANCE).distances(now)
     assert ours == pytest.approx(theirs, abs=1e-12)
 

@@ -204,7 +204,7 @@ def test_a_known_change_stays_known_after_it_was_learned_and_another_opens_a_new
     story = Story()
     story.live(CALM, found=change(10), outcomes=800)
     assert story.live(CALM, found=change(12), outcomes=800) == ()
-    assert story.live(CALM, found=change(20)) == ("alarm",)
+    assert story.live(CALM, found=change(20)) == ("alarm", "reject")
     assert story.situation.episode == Episode(since=day(20), opened=day(3), causes=(OUTCOMES,))
     assert story.situation.challenger is None
 
@@ -212,7 +212,7 @@ def test_a_known_change_stays_known_after_it_was_learned_and_another_opens_a_new
 def test_another_change_opens_a_new_episode_even_where_rows_after_it_were_learned_from() -> None:
     story = Story()
     story.live(CALM, found=change(-20), outcomes=800)
-    assert story.live(CALM, found=change(-5)) == ("alarm",)
+    assert story.live(CALM, found=change(-5)) == ("alarm", "reject")
     assert story.situation.episode == Episode(since=day(-5), opened=day(2), causes=(OUTCOMES,))
 
 
@@ -646,7 +646,7 @@ def test_after_a_return_no_episode_is_open_and_nobody_is_on_trial() -> None:
             is_answered=True,
         )
     )
-    assert story.live(NONE, rivals={1: rival(10.0)}, outcomes=100_000, trial=BETTER) == ("rollback",)
+    assert story.live(NONE, rivals={1: rival(10.0)}, outcomes=100_000, trial=BETTER) == ("rollback", "reject")
     after = story.situation
     assert (after.episode, after.challenger, after.recent, after.spell, after.passed) == (None, None, (), (), ())
     assert (after.normal_since, after.normal_until, after.calm, after.is_answered) == ("", "", 0, False)
@@ -753,3 +753,11 @@ def test_whatever_happens_the_succession_stays_in_order(seed: int) -> None:
         assert story.situation == situation
     assert {action.kind for _, action in story.told} == set(Kind)
     assert most_in_a_month(story.of(Kind.RETRAIN)) <= RULE.budget
+
+
+def test_a_challenger_that_another_alarm_or_a_return_leaves_behind_is_rejected_on_the_record() -> None:
+    story = Story(situation=on_trial())
+    assert story.live(found=change(20)) == ("alarm", "reject")
+    story = Story(situation=replace(on_trial(), archived=(7,)))
+    assert story.live(rivals={7: rival(30.0)}) == ("rollback", "reject")
+    assert [action.version for _, action in story.told] == [7, on_trial().newest]
