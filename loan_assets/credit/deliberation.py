@@ -115,7 +115,7 @@ def _arrivals(ledger: Ledger, version: Version, situation: Situation) -> list[Ar
     """
     found = []
     for date in sorted(ledger.arrived):
-        if date <= situation.in_force_since and situation.judged_from < situation.in_force_since and _is_new(situation):
+        if _is_new(situation) and date <= situation.in_force_since:
             continue
         scores, label = ledger.arrival(date, version, situation.judged_from, situation.passed)
         if len(label):

@@ -262,22 +262,8 @@ def _promoted(situation: Situation, today: str, said: str) -> tuple[Situation, s
     challenger, episode = situation.challenger, situation.episode
     assert challenger is not None
     assert episode is not None
-    after = replace(
-        situation,
-        champion=challenger.number,
-        archived=(*situation.archived, situation.champion),
-        in_force_since=today,
-        judged_from=episode.since,
-        normal_since="",
-        normal_until="",
-        recent=(),
-        spell=(),
-        passed=(),
-        calm=0,
-        is_answered=False,
-        challenger=None,
-        episode=replace(episode, promotions=episode.promotions + 1),
-    )
+    after = _reigns(situation, today, challenger.number, episode.since)
+    after = replace(after, episode=replace(episode, promotions=episode.promotions + 1))
     return after, PROMOTE, (Action(kind=Kind.PROMOTE, cause=said, version=challenger.number),)
 
 
@@ -407,6 +393,11 @@ def _known_outcomes(facts: Facts, succession: Succession) -> list[_Return]:
 
 def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:
     """The situation after an archived version came back because of what was seen since a day."""
+    return replace(_reigns(situation, today, number, since), episode=None)
+
+
+def _reigns(situation: Situation, today: str, number: int, since: str) -> Situation:
+    """The situation when a version takes over: what was remembered of the champion before it is forgotten."""
     others = tuple(one for one in (*situation.archived, situation.champion) if one != number)
     return replace(
         situation,
@@ -421,7 +412,6 @@ def reverted(situation: Situation, today: str, number: int, since: str) -> Situa
         passed=(),
         calm=0,
         is_answered=False,
-        episode=None,
         challenger=None,
     )
 
