@@ -103,6 +103,10 @@ def chosen(
     Where the champion's own trees are among the recipes, only what is better by a standard error replaces them. What
     is returned last is the champion against the recipe on the new rows, each scored by a model that did not see it.
     """
+    if recipes[0].old_weight is None:
+        # What has to be flattened further, or turned round, ranks no longer; another line does not mend it.
+        _, line = fitted(recipes[0], old, new, champion, book, policy)
+        recipes = recipes if len(recipes) == 1 or line.slope >= policy.succession.least_slope else recipes[1:]
     estimates = _estimates(recipes, old, new, champion, book, policy)
     lost = {name: losses(estimate, new.label) for name, (estimate, _) in estimates.items()}
     best = min(recipes, key=lambda recipe: float(lost[recipe.name].mean()))
