@@ -11,9 +11,9 @@ from typing import Any
 from bento.reading import NAMED, limits_of
 from loan_assets.books import Column, Kind, LoanBook, Role
 from loan_assets.policy import Endpoint
+from loan_assets.release import MODEL
 
 Schema = dict[str, Any]
-MODEL = "loan-default"
 WHOLE_NUMBERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 DATATYPES = ["FP64", "FP32", "FP16", *WHOLE_NUMBERS]
 OUTPUTS = ["default_probability", "decision", "reasons"]

@@ -38,13 +38,11 @@ from loan_assets.histories import (
 from loan_assets.policy import POLICY, Policy
 from loan_assets.policy_file import policy_of
 from loan_assets.refusal import Refusal
-from loan_assets.release import FACTS, ReleaseFacts, read_release, write_release
+from loan_assets.release import FACTS, MODEL, ReleaseFacts, read_release, write_release
 from loan_assets.sealed import seal
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NAME = "loan-default"
 
 
 def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -> None:
@@ -100,7 +98,7 @@ def save_version(folder: Path, version: Version, book: LoanBook) -> None:
     """A version as a sealed release that `score` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = ReleaseFacts(
-        model=NAME,
+        model=MODEL,
         version=version.number,
         book=book.name,
         book_digest=book.digest,

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook
-from loan_assets.credit.backtest import REQUEST, DayDecided, DayOfHistory
+from loan_assets.credit.backtest import DayDecided, DayOfHistory
 from loan_assets.credit.conformance import conform_columns, in_the_books_words
+from loan_assets.credit.quality import REQUEST
 from loan_assets.credit.realised import Realised
 from loan_assets.refusal import Refusal
 

@@ -215,10 +215,10 @@ class LabelQuality:
 
     Rows: as for applications; requests we do not know may be those of another system, up to a fifth. Base rates of 0.4
     and 2 times the expected are known from histories of recession and recovery; all paid is refused where 0.4 times the
-    expected would give it one time in twenty, other rates where 0.4 or 2.5 times the expected would once in
-    two hundred. Flipped outcomes are e^3 times likelier flipped than at any constant rate, or rank the
-    applicants three quarters as clearly the wrong way round as the score ranked them rightly; a concept that has
-    changed leaves the base rate and ranks weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
+    expected would give it one time in twenty, other rates where 0.4 or 2.5 times it would once in two hundred. Flipped
+    outcomes are e^3 times likelier flipped than at any constant rate, or rank the applicants three quarters as clearly
+    the wrong way round as the score ranked them rightly; a concept that has changed leaves the base rate and ranks
+    weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
     statistic reaches 2 standard errors, or that of one of 24 columns 3.2, in one such arrival of 20, and the score's is
     3.5 below what it has been. Losing outcomes of a true change costs more than a day of shuffled ones, which the gate
     keeps from the champion: only the second doubtful arrival in a row is refused.
@@ -270,6 +270,8 @@ class Succession:
     change_slope: float = 0.8
     change_rate: float = 1.18
     longest_window: int = 20
+    # On which day a change began is known to within about this.
+    days_alike: int = 3
     enough_outcomes: int = 700
     least_outcomes: int = 300
     # Three folds and a trial each want some of either outcome.
@@ -288,6 +290,13 @@ class Succession:
     remembered_checks: int = 10
     # The newest third of the outcomes judges what was learned from the rest.
     held_out: float = 0.34
+    least_learned: float = 0.4
+    # New rows alone carry fewer and coarser trees: leaves of a twenty-fifth of them, ten rows at least.
+    leaves_of_few: int = 25
+    smallest_leaf_of_few: int = 10
+    few_rows: int = 3_000
+    trees_of_few: int = 100
+    trees_of_more: int = 150
     folds: int = 3
     seed: int = 3
     old_rows_tried: int = 5_000

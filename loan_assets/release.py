@@ -23,6 +23,8 @@ from loan_assets.credit.scoring import Calibration, FlatTrees, probability
 from loan_assets.refusal import Refusal
 from loan_assets.sealed import verify
 
+# Under this name the model is registered, released and asked for.
+MODEL = "loan-default"
 FORMAT = "loan-assets/release/2"
 FACTS, TREES, ONNX, REFERENCE = "release.json", "trees", "model.onnx", "reference.parquet"
 

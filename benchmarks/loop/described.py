@@ -19,8 +19,9 @@ from verdicts import Change
 from worlds import fitted, inputs_of
 
 from loan_assets.books import the_book
-from loan_assets.credit.drift import distance, watched
+from loan_assets.credit.drift import watched
 from loan_assets.credit.scoring import FlatTrees
+from loan_assets.credit.straying import Scale
 
 ENOUGH = 0.03
 HARMLESS = 0.012
@@ -87,14 +88,6 @@ def _auc(model: FlatTrees, rows: pd.DataFrame) -> float:
 
 def _moved(rows: pd.DataFrame, reference: pd.DataFrame) -> float:
     """The share of columns over the fixed thresholds, by a thousand rows."""
-    columns = watched(the_book())
     now = rows.head(1_000)
-    return float(
-        np.mean(
-            [
-                distance(now[column.name].to_numpy("float64"), reference[column.name].to_numpy("float64"), column)
-                >= MOVED
-                for column in columns
-            ]
-        )
-    )
+    scales = [Scale.of(reference[column.name].to_numpy("float64"), column) for column in watched(the_book())]
+    return float(np.mean([scale.distance(now[scale.column.name].to_numpy("float64")) >= MOVED for scale in scales]))

@@ -22,8 +22,9 @@ from verdicts import Change
 from worlds import fitted, inputs_of
 
 from loan_assets.books import Role, the_book
-from loan_assets.credit.drift import distance, watched
+from loan_assets.credit.drift import watched
 from loan_assets.credit.scoring import FlatTrees, probability
+from loan_assets.credit.straying import Scale
 from loan_assets.policy import POLICY
 
 Inputs = NDArray[np.float32]
@@ -91,13 +92,12 @@ class Observed:
         return self._shares[day]
 
     def _moved(self, rows: pd.DataFrame) -> list[bool]:
-        moved = []
-        for column in watched(the_book()):
-            now = rows[column.name].to_numpy("float64")
-            then = self.reference[column.name].to_numpy("float64")
-            is_empty = not np.isfinite(now).any()
-            moved.append(is_empty or distance(now, then, column) >= MOVED)
-        return moved
+        return [not scale.distance(rows[scale.column.name].to_numpy("float64")) < MOVED for scale in self._scales]
+
+    @cached_property
+    def _scales(self) -> list[Scale]:
+        columns = watched(the_book())
+        return [Scale.of(self.reference[column.name].to_numpy("float64"), column) for column in columns]
 
 
 def _in_our_words(rows: pd.DataFrame) -> pd.DataFrame:

@@ -20,8 +20,8 @@ import numpy as np
 from bento.reading import BadRequest, Reader
 from bento.requests import Features, Question, Reply, Request, encode
 from loan_assets.prediction_record import PredictionRecord
+from loan_assets.release import MODEL
 
-MODEL = "loan-default"
 PLATFORM = "loan_assets_trees"
 WHOLE = "applications"
 LENGTH = b"inference-header-content-length"

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from bento.reading import Reader, as_object
 from bento.requests import Features, Question, Reply, Request, encode, prediction_of
 from loan_assets.prediction_record import PredictionRecord
-
-MODEL = "loan-default"
+from loan_assets.release import MODEL
 
 
 def models() -> Reply:

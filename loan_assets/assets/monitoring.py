@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from loan_assets.books import tables, the_book
-from loan_assets.credit.drift import DRIFTED, TOO_FEW, UNFIT, DriftReport, report_on
+from loan_assets.credit.drift import DRIFTED, TOO_FEW, UNFIT, DriftReport, Learned, report_on
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
 from loan_assets.release import REFERENCE
@@ -83,10 +83,11 @@ def drift_report(
             f"The log of {', '.join(unread)} is not stored.", "Materialize prediction_log for these days, then this."
         )
     champion = release_store.champion()
-    reference = read_table(release_store.folder_of(champion.version, champion.digest) / REFERENCE)
+    received = read_table(release_store.folder_of(champion.version, champion.digest) / REFERENCE)
+    learned = Learned.of(champion.version, champion.digest, received, BOOK, POLICY)
     reports = {}
     for day in context.partition_keys:
-        report = report_on(day, prediction_log[day], reference, (champion.version, champion.digest), BOOK, POLICY)
+        report = report_on(day, prediction_log[day], learned, BOOK, POLICY)
         reports[day] = report
         facts: dict[str, dg.MetadataValue | int | str | float | list[str]] = {
             "verdict": report.verdict,

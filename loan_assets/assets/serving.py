@@ -17,13 +17,13 @@ from loan_assets.credit.scoring import is_refused
 from loan_assets.credit.training import TRAIN, FittedModel, dataset_digest, onnx_probability
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
-from loan_assets.release import ONNX, REFERENCE, ReleaseFacts, read_release, write_release
+from loan_assets.release import MODEL, ONNX, REFERENCE, ReleaseFacts, read_release, write_release
 from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.online_store import OnlineTables
-from loan_assets.resources.registry import CHAMPION, MODEL, RegisteredVersion, Registry
+from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
 from loan_assets.resources.release_store import ReleaseStore
 
 BOOK = the_book()

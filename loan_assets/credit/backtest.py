@@ -6,7 +6,7 @@ Here: the replay, over tables in memory. Not here: the files of a history (`loan
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from loan_assets.credit.label_quality import LabelMemory, LabelVerdict, judge_la
 from loan_assets.credit.ledger import Ledger, Rows
 from loan_assets.credit.norms import Norms, norms_of
 from loan_assets.credit.performance import line_through, ranking_of
-from loan_assets.credit.quality import OK, QUARANTINED, BatchQuality, judge_batch, remember
+from loan_assets.credit.quality import OK, QUARANTINED, REQUEST, BatchQuality, judge_batch, remember
 from loan_assets.credit.scoring import Calibration
 from loan_assets.credit.straying import Reference
 from loan_assets.credit.succession import Action, Facts, Situation, is_due, judged, retrained, watched
@@ -34,8 +34,6 @@ from loan_assets.refusal import Refusal
 
 if TYPE_CHECKING:
     import pandas as pd
-
-REQUEST = "request_id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,19 +182,19 @@ class Replay:
     def _settled(self, day: DayOfHistory) -> LabelVerdict:
         """Judge what arrived, and take it over; what was held and turns out to be sound is taken over as well."""
         told = day.outcomes
-        waiting = [request for request, _, _ in self.arrivals.waiting]
-        arrived = [] if told is None or REQUEST not in told.columns else told[REQUEST].astype(str).tolist()
+        concerned = [request for request, _, _ in self.arrivals.waiting]
         if told is not None and REQUEST in told.columns:
             told = told.assign(**{REQUEST: told[REQUEST].astype(str)})
-        asked = self.ledger.asked([*arrived, *waiting], self.versions[1])
+            concerned += told[REQUEST].tolist()
+        asked = self.ledger.asked(concerned, self.versions[1])
         verdict = judge_labels(told, asked, self.arrivals, self.policy.label_quality, day.date)
         self.arrivals = verdict.memory
         if day.unreadable_outcomes:
             return replace(verdict, status=QUARANTINED, reasons=(day.unreadable_outcomes,))
-        if verdict.status == QUARANTINED and told is not None:
-            self.held[day.date] = told
+        if verdict.held is not None:
+            self.held[day.date] = verdict.held
         for date in verdict.released:
-            self._take(day.date, released(self.held.pop(date), asked=self.ledger.place))
+            self._take(day.date, self.held.pop(date))
         self._take(day.date, verdict.labels)
         return verdict
 
@@ -211,7 +209,7 @@ class Replay:
         outcomes = self.ledger.count_since(episode.since, succession.least_of_each) if episode else 0
         date = facts.date
         if is_due(self.situation, facts, outcomes, succession):
-            self.situation, actions = retrained(self.situation, date, outcomes)
+            self.situation, actions = retrained(self.situation, date, outcomes, succession)
             assert self.situation.challenger is not None
             champion = self.versions[self.situation.champion]
             made = challenger_of(self.ledger, self.reference, champion, self.situation, self.book, self.policy)
@@ -257,15 +255,6 @@ def first_version(rows: Rows, book: LoanBook, policy: Policy) -> Version:
         rows=len(rows),
         learned_until=-1,
     )
-
-
-def released(labels: pd.DataFrame, asked: Container[str]) -> pd.DataFrame:
-    """What can be read of an arrival that was held and turned out to be sound."""
-    import pandas as pd
-
-    label = pd.to_numeric(labels["label"], errors="coerce")
-    fit = label.isin([0, 1]) & labels[REQUEST].map(lambda request: request in asked)
-    return labels.loc[fit].assign(label=label[fit]).sort_values("label_timestamp").drop_duplicates(REQUEST, keep="last")
 
 
 def _nothing(book: LoanBook) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook
 from loan_assets.credit.drift import watched
-from loan_assets.credit.fairness import groups_of
+from loan_assets.credit.fairness import approval_ratio, groups_of
 from loan_assets.credit.judging import refusal_threshold
 from loan_assets.credit.ledger import Rows
 from loan_assets.credit.performance import Comparison, compare, line_through, losses
@@ -46,8 +46,6 @@ RECIPES = (
     Recipe(name="new rows only", old_weight=0.0),
 )
 
-# Of the outcomes of the new world, a challenger learns from this share at least.
-LEAST_LEARNED = 0.4
 # In a world that has got a model of its own already, more rows of it are worth a fit, not another line.
 REFITS = RECIPES[1:]
 
@@ -85,14 +83,13 @@ def fitted(
     """One candidate: its trees and the line that calibrates them."""
     if recipe.old_weight is None:
         return champion.trees, _line(champion.trees.log_odds(new.features), new.label)
-    boosting = _boosting_for(len(new), recipe.old_weight, policy.boosting)
-    features, label, weight = new.features, new.label, np.ones(len(new))
-    if recipe.old_weight and len(old):
-        features = np.concatenate([old.features, features])
-        label = np.concatenate([old.label, label])
-        weight = np.concatenate([np.full(len(old), recipe.old_weight), weight])
-    model = flatten(fit(features.astype("float64"), label, book, boosting, weight))
-    return model, Calibration()
+    if not recipe.old_weight:
+        small = _for_few_rows(len(new), policy)
+        return flatten(fit(new.features.astype("float64"), new.label, book, small)), Calibration()
+    features = np.concatenate([old.features, new.features]).astype("float64")
+    weight = np.concatenate([np.full(len(old), recipe.old_weight), np.ones(len(new))])
+    label = np.concatenate([old.label, new.label])
+    return flatten(fit(features, label, book, policy.boosting, weight)), Calibration()
 
 
 def chosen(
@@ -124,12 +121,15 @@ def _estimates(
     recipes: Sequence[Recipe], old: Rows, new: Rows, champion: Version, book: LoanBook, policy: Policy
 ) -> dict[str, tuple[Numbers, Calibration]]:
     """Each recipe's calibrated log-odds for every new row, from a model that did not see it, and the calibration."""
+    from sklearn.model_selection import StratifiedKFold
+
     succession = policy.succession
     sample = _sample(old, succession.old_rows_tried, succession.seed)
     thinned = len(old) / len(sample) if len(sample) else 1.0
     raw = {recipe.name: np.empty(len(new)) for recipe in recipes}
-    for held in _folds(new.label, succession.folds, succession.seed):
-        seen = new.where(~held)
+    folds = StratifiedKFold(succession.folds, shuffle=True, random_state=succession.seed)
+    for _, held in folds.split(new.features, new.label):
+        seen = new.where(~np.isin(np.arange(len(new)), held))
         for recipe in recipes:
             tried = recipe if not recipe.old_weight else replace(recipe, old_weight=recipe.old_weight * thinned)
             trees, calibration = fitted(tried, sample, seen, champion, book, policy)
@@ -159,7 +159,7 @@ def challenger(
         new: rows from after the change with outcomes, oldest first.
         seen_since: all healthy applications from after the change; its reference for drift.
     """
-    is_train = new.day <= _last_day_to_learn_from(new.day, policy.succession.held_out)
+    is_train = new.day <= _last_day_to_learn_from(new.day, policy.succession)
     train, held = new.where(is_train), new.where(~is_train)
     recipe, trees, calibration, chosen_by = chosen(recipes, old, train, champion, book, policy)
     estimate = probability(trees.log_odds(train.features), calibration)
@@ -178,17 +178,17 @@ def challenger(
     return made, held
 
 
-def _last_day_to_learn_from(day: NDArray[np.int64], held_out: float) -> int:
+def _last_day_to_learn_from(day: NDArray[np.int64], succession: Succession) -> int:
     """The day after which about a share of the rows was asked; a day is not split.
 
     Where no day leaves about half to learn from, everything is learned from and the trial waits for the next day.
     """
     days, counts = np.unique(day, return_counts=True)
     learned = np.cumsum(counts)[:-1] / len(day)
-    sensible = np.flatnonzero(learned >= LEAST_LEARNED)
+    sensible = np.flatnonzero(learned >= succession.least_learned)
     if not len(sensible):
         return int(days[-1])
-    return int(days[sensible[int(np.abs(learned[sensible] - (1 - held_out)).argmin())]])
+    return int(days[sensible[int(np.abs(learned[sensible] - (1 - succession.held_out)).argmin())]])
 
 
 def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book: LoanBook, policy: Policy) -> Trial:
@@ -265,50 +265,25 @@ def _unfair(candidate: Version, champion: Version, recent: Rows, book: LoanBook,
     for attribute, group in groups_of(profiles, book).items():
         if np.isnan(recent.received[attribute]).all():
             continue
-        now, error = _approval_ratio(group.to_numpy(), refused[candidate.number], policy.floors.smallest_group)
-        before, _ = _approval_ratio(group.to_numpy(), refused[champion.number], policy.floors.smallest_group)
+        now, error = approval_ratio(group.to_numpy(), refused[candidate.number], policy.floors.smallest_group)
+        before, _ = approval_ratio(group.to_numpy(), refused[champion.number], policy.floors.smallest_group)
         if now + 2 * error < policy.floors.approval_ratio and now < before - policy.succession.approval_margin:
             wrong.append(f"the approval ratio by {attribute} is {now:.3f}, the champion's {before:.3f}")
     return tuple(wrong)
 
 
-def _approval_ratio(group: NDArray[np.object_], refused: NDArray[np.bool_], smallest: int) -> tuple[float, float]:
-    """The lowest approval rate over the highest among groups large enough, and its standard error; 1 where alone."""
-    rates = {}
-    for name in np.unique(group.astype(str)):
-        members = group.astype(str) == name
-        if members.sum() >= smallest and name != "nan":
-            rates[name] = (float(1 - refused[members].mean()), int(members.sum()))
-    if len(rates) < 2 or max(rate for rate, _ in rates.values()) == 0:
-        return 1.0, 0.0
-    (low, low_rows), (high, high_rows) = min(rates.values()), max(rates.values())
-    ratio = low / high
-    relative = (1 - low) / max(low * low_rows, 1e-9) + (1 - high) / (high * high_rows)
-    return ratio, ratio * float(np.sqrt(relative))
-
-
-def _boosting_for(rows: int, old_weight: float, boosting: Boosting) -> Boosting:
-    """Fewer and coarser trees where few rows speak: leaves of a twenty-fifth of the new rows."""
-    if old_weight:
-        return boosting
-    leaf = int(np.clip(rows // 25, 10, boosting.smallest_leaf))
-    return replace(boosting, trees=min(boosting.trees, 100 if rows < 3_000 else 150), smallest_leaf=leaf)
+def _for_few_rows(rows: int, policy: Policy) -> Boosting:
+    """Fewer and coarser trees where few rows speak."""
+    succession, boosting = policy.succession, policy.boosting
+    leaf = int(np.clip(rows // succession.leaves_of_few, succession.smallest_leaf_of_few, boosting.smallest_leaf))
+    trees = succession.trees_of_few if rows < succession.few_rows else succession.trees_of_more
+    return replace(boosting, trees=min(boosting.trees, trees), smallest_leaf=leaf)
 
 
 def _line(log_odds: Numbers, label: NDArray[np.int64]) -> Calibration:
     """The calibration of log-odds on rows that the trees have not seen."""
     line = line_through(log_odds, label)
     return Calibration(slope=line.slope, intercept=line.intercept)
-
-
-def _folds(label: NDArray[np.int64], count: int, seed: int) -> list[NDArray[np.bool_]]:
-    """Stratified folds as masks of what is held."""
-    generator = np.random.default_rng(seed)
-    fold = np.empty(len(label), dtype=np.int64)
-    for outcome in (0, 1):
-        at = np.flatnonzero(label == outcome)
-        fold[generator.permutation(at)] = np.arange(len(at)) % count
-    return [fold == number for number in range(count)]
 
 
 def _sample(rows: Rows, most: int, seed: int) -> Rows:

@@ -1,7 +1,7 @@
 """Whether a day's applicants still look like those the champion learned from.
 
-Here: which rows and columns are compared, Evidently's verdict on them, and the same distances in plain numpy. Not here:
-what follows from drift (`vigilance`) or where days are read (`resources.prediction_logs`).
+Here: which rows and columns are compared, and Evidently's verdict on them. Not here: the same distances in plain numpy
+(`straying`), what follows from drift (`vigilance`) or where days are read (`resources.prediction_logs`).
 
 Numbers are compared by the Wasserstein distance in standard deviations of the reference, codes by the Jensen-Shannon
 distance (natural logarithm). The limit of each column is how far chance alone takes a day of that size (`straying`):
@@ -19,14 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from loan_assets.books import Column, LoanBook, Role
 from loan_assets.policy import Policy, Vigilance
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from loan_assets.credit.norms import Norms
+    from loan_assets.credit.straying import Reference
 
 STEADY, DRIFTED, TOO_FEW, UNFIT = "steady", "drifted", "not enough data", "quality failure"
 FACTS, PAGE = "drift.json", "report.html"
@@ -89,46 +89,57 @@ def watched(book: LoanBook) -> tuple[Column, ...]:
     return book.with_role(Role.FEATURE, Role.PROTECTED)
 
 
-def report_on(
-    day: str,
-    answers: pd.DataFrame,
-    reference: pd.DataFrame,
-    release: tuple[int, str],
-    book: LoanBook,
-    policy: Policy,
-) -> DriftReport:
-    """Compare a day's applications with the reference, or say why that cannot be done.
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a released version learned from, measured once for all the days that are compared with it."""
+
+    version: int
+    digest: str
+    received: pd.DataFrame
+    norms: Norms
+    reference: Reference
+
+    @classmethod
+    def of(cls, version: int, digest: str, received: pd.DataFrame, book: LoanBook, policy: Policy) -> Learned:
+        """Measure the received columns of a version's training part."""
+        from loan_assets.credit.norms import norms_of
+        from loan_assets.credit.straying import Reference
+
+        return cls(
+            version=version,
+            digest=digest,
+            received=received,
+            norms=norms_of(received, book, policy.quality),
+            reference=Reference.of(received, watched(book), policy.vigilance),
+        )
+
+
+def report_on(day: str, answers: pd.DataFrame, learned: Learned, book: LoanBook, policy: Policy) -> DriftReport:
+    """Compare a day's applications with what the champion learned from, or say why that cannot be done.
 
     Args:
         day: its name.
         answers: the table of `books.tables.predictions`; answers by client number carry no received columns.
-        reference: the received columns of the champion's training part.
-        release: the champion's version and digest.
     """
-    from loan_assets.credit.norms import norms_of
     from loan_assets.credit.quality import QUARANTINED, judge_batch
-    from loan_assets.credit.straying import Reference
     from loan_assets.prediction_record import BY_APPLICATION
 
     received = answers.loc[answers["asked_by"] == BY_APPLICATION]
     # The log names every answer for ever, also where two requests go by one name.
     named = received.assign(request_id=received["prediction_id"])
-    batch = judge_batch(named, norms_of(reference, book, policy.quality), book, (), policy.quality)
+    batch = judge_batch(named, learned.norms, book, (), policy.quality)
     healthy = received.loc[batch.healthy] if len(received) else received
-    measured = Reference.of(reference, watched(book), policy.vigilance)
     distances: dict[str, float] = {}
-    limits = measured.limits(len(healthy))
+    limits: dict[str, float] = {}
     page = b""
     failures: tuple[str, ...] = ()
-    if len(received) < policy.vigilance.smallest_day:
-        verdict = TOO_FEW
-    elif batch.status == QUARANTINED:
+    verdict = TOO_FEW
+    if len(received) >= policy.vigilance.smallest_day and batch.status == QUARANTINED:
         verdict, failures = UNFIT, batch.reasons
-    elif len(healthy) < policy.vigilance.smallest_day:
-        verdict = TOO_FEW
-    else:
+    elif len(healthy) >= policy.vigilance.smallest_day:
         compared = [column for column in watched(book) if column.name not in batch.left_out]
-        distances, page = by_evidently(healthy, reference, compared, limits, policy.vigilance)
+        limits = learned.reference.limits(len(healthy))
+        distances, page = by_evidently(healthy, learned.received, compared, limits, policy.vigilance)
         verdict = STEADY
     drifted = {name: distance > limits[name] for name, distance in distances.items()}
     score = sum(drifted.values()) / len(drifted) if drifted else None
@@ -136,8 +147,8 @@ def report_on(
         verdict = DRIFTED
     return DriftReport(
         day=day,
-        model_version=release[0],
-        release_digest=release[1],
+        model_version=learned.version,
+        release_digest=learned.digest,
         answers=len(answers),
         rows=len(received),
         verdict=verdict,
@@ -189,21 +200,6 @@ def by_evidently(
         }
         page = _without_chance(snapshot.get_html_str(as_iframe=False))
         return {name: scores[name] for name in names}, page.encode()
-
-
-def distance(current: NDArray[np.float64], reference: NDArray[np.float64], column: Column) -> float:
-    """Evidently's distance for one column without Evidently, for many days at once; missing values are left out."""
-    now, then = current[np.isfinite(current)], reference[np.isfinite(reference)]
-    if column.levels is None:
-        from scipy.stats import wasserstein_distance
-
-        # Evidently's floor under the spread keeps a constant reference from dividing by nothing.
-        return float(wasserstein_distance(then, now) / max(float(np.std(then)), 0.001))
-    from scipy.spatial.distance import jensenshannon
-
-    codes = np.union1d(now, then)
-    shares = [[float((values == code).mean()) for code in codes] for values in (then, now)]
-    return float(jensenshannon(*shares))
 
 
 def _without_chance(page: str) -> str:

@@ -99,3 +99,23 @@ def approval_ratios(outcomes: tuple[GroupOutcome, ...]) -> dict[str, float]:
         if len(rates) > 1:
             ratios[attribute] = min(rates) / max(rates) if max(rates) > 0 else float("nan")
     return ratios
+
+
+def approval_ratio(group: NDArray[np.object_], refused: NDArray[np.bool_], smallest: int) -> tuple[float, float]:
+    """One attribute's ratio where no outcome is known yet, and its standard error; 1 and 0 where a group is alone.
+
+    Args:
+        group: the group of each row in words, shape (rows,).
+        refused: the decision, shape (rows,).
+        smallest: groups of fewer rows are not judged.
+    """
+    names, place = np.unique(group.astype(str), return_inverse=True)
+    rows = np.bincount(place)
+    approved = 1 - np.bincount(place, weights=refused) / rows
+    judged = (rows >= smallest) & (names != "nan")
+    if judged.sum() < 2 or approved[judged].max() == 0:
+        return 1.0, 0.0
+    low, high = approved[judged].argmin(), approved[judged].argmax()
+    (worst, best), (few, many) = approved[judged][[low, high]], rows[judged][[low, high]]
+    relative = (1 - worst) / max(worst * few, 1e-9) + (1 - best) / (best * many)
+    return float(worst / best), float(worst / best * np.sqrt(relative))

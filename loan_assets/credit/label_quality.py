@@ -28,6 +28,7 @@ from loan_assets.credit.arrivals import (
     usual_effect,
 )
 from loan_assets.credit.conformance import Breach
+from loan_assets.credit.quality import OK, QUARANTINED, REQUEST, WHOLE_TABLE
 from loan_assets.policy import LabelQuality
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NONE", "OK", "QUARANTINED", "LabelMemory", "LabelVerdict", "judge_labels"]
 
-NONE, OK, QUARANTINED = "none", "ok", "quarantined"
-REQUEST, LABEL, AT = "request_id", "label", "label_timestamp"
-WHOLE_TABLE = "(all)"
+NONE = "none"
+LABEL, AT = "label", "label_timestamp"
 
 Numbers = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -48,8 +48,9 @@ class LabelVerdict:
     """The verdict on one arrival.
 
     `labels` are those to take over, one row a request (request_id, label, label_timestamp), none of a quarantined
-    arrival; a request that has a label already takes the one with the later timestamp. `released` names the days of
-    earlier arrivals that were held as shuffled and turn out not to be. `memory` is what to judge the next one with.
+    arrival; a request that has a label already takes the one with the later timestamp. `held` are those of an arrival
+    that is held as shuffled, and `released` names the days of earlier ones that turn out not to be: what was held of
+    them is to be taken over. `memory` is what to judge the next one with.
     """
 
     status: str
@@ -59,6 +60,7 @@ class LabelVerdict:
     labels: pd.DataFrame
     released: tuple[str, ...]
     memory: LabelMemory
+    held: pd.DataFrame | None = None
 
 
 def judge_labels(
@@ -103,14 +105,14 @@ def _judge_clean(
         waits = replace(memory, waiting=_rows(taken))
         few = [Breach(column=WHOLE_TABLE, rule="too few labels to judge, held for the next arrival", rows=len(taken))]
         return _verdict(NONE, nothing, waits, few, unfit)
-    memory = replace(memory, waiting=())
     wrong = list(_wrong(label, expected, arrival, usual_effect(memory, labels), labels))
     if wrong:
         return _verdict(QUARANTINED, nothing, memory, wrong, unfit)
+    memory = replace(memory, waiting=())
     if goes_with_nothing(arrival, memory, labels):
         held = (*memory.held, arrival)[-labels.remembered_arrivals :]
         alone = [Breach(column=LABEL, rule="goes with nothing known about the applicants", rows=len(taken))]
-        return _verdict(QUARANTINED, nothing, replace(memory, held=held), alone, unfit)
+        return replace(_verdict(QUARANTINED, nothing, replace(memory, held=held), alone, unfit), held=taken)
     released = memory.held if are_released(memory, arrival, labels) else ()
     healthy = (*memory.healthy, *released, arrival)[-labels.remembered_arrivals :]
     after = LabelMemory(healthy=healthy)

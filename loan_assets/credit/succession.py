@@ -1,7 +1,7 @@
 """When to worry, when to retrain, who becomes champion and who comes back: the rule, over typed facts, without a clock.
 
-Here: a state machine, used unchanged by the running platform and by the backtest. Not here: how a fact is measured
-(`straying`, `performance`, `candidates`), or what it takes to carry a decision out.
+Here: a state machine that does not know who feeds it: the backtest does. Not here: how a fact is measured (`straying`,
+`performance`, `candidates`), or what it takes to carry a decision out.
 
 A day is decided in three steps, each a pure function of the situation and what was found out: `watched` (alarms and
 returns), `is_due` (whether an open episode has enough outcomes for a retraining) and `judged` (the challenger's trial).
@@ -24,8 +24,6 @@ from loan_assets.credit.candidates import Trial
 from loan_assets.policy import Policy, Succession
 
 INPUTS, OUTCOMES, ASKED = "inputs", "outcomes", "asked"
-# When a change began is known to within a few days.
-DAYS_ALIKE = 3
 PROMOTE, REJECT, WAIT = "promote", "reject", "wait"
 
 
@@ -174,7 +172,8 @@ def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
     situation = _alarmed_by_outcomes(situation, facts, policy, actions)
     for cause in facts.asked:
         actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
-        situation = _opened(situation, facts.date, situation.judged_from or facts.date, ASKED)
+        since = situation.judged_from or facts.date
+        situation = _opened(situation, facts.date, since, ASKED, policy.succession)
     situation = _returned(situation, facts, policy, actions)
     situation = _closed(situation, facts, policy, actions)
     if on_trial is not None and situation.challenger is None and not any(one.kind is Kind.REJECT for one in actions):
@@ -202,7 +201,7 @@ def is_due(situation: Situation, facts: Facts, outcomes: int, succession: Succes
     return outcomes >= (succession.least_outcomes if late else succession.enough_outcomes)
 
 
-def retrained(situation: Situation, today: str, outcomes: int) -> Decided:
+def retrained(situation: Situation, today: str, outcomes: int, succession: Succession) -> Decided:
     """The situation after a retraining was begun: a challenger with the next number is on trial."""
     episode = situation.episode
     assert episode is not None  # `is_due` said so
@@ -217,7 +216,7 @@ def retrained(situation: Situation, today: str, outcomes: int) -> Decided:
         newest=number,
         challenger=Challenger(number=number, made=today),
         episode=replace(episode, retrainings=episode.retrainings + 1, rows=outcomes, fitted_on=today),
-        retrained=(*(day for day in situation.retrained if _days(day, today) < 31), today),
+        retrained=(*(day for day in situation.retrained if _days(day, today) < succession.budget_days), today),
     )
     return after, (*actions, Action(kind=Kind.RETRAIN, cause=cause, version=number))
 
@@ -280,7 +279,8 @@ def _checked(situation: Situation, facts: Facts, policy: Policy) -> Situation:
     if share is None:
         return situation
     if share > policy.vigilance.retrain_above:
-        kept = (*situation.recent, (facts.date, dict(facts.shares)))[-policy.succession.remembered_checks :]
+        most = max(policy.succession.remembered_checks, policy.vigilance.consecutive)
+        kept = (*situation.recent, (facts.date, dict(facts.shares)))[-most:]
         return replace(situation, recent=kept, spell=(*situation.spell, facts.date), calm=0)
     calmed = replace(situation, recent=(), calm=situation.calm + 1, is_answered=False)
     if calmed.calm < policy.succession.calm_checks:
@@ -296,28 +296,28 @@ def _alarmed_by_inputs(situation: Situation, facts: Facts, policy: Policy, actio
     days = [day for day, _ in situation.recent]
     cause = f"share over {policy.vigilance.retrain_above} against version {situation.champion} on {', '.join(days)}"
     actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
-    return _opened(replace(situation, is_answered=True), facts.date, days[0], INPUTS)
+    return _opened(replace(situation, is_answered=True), facts.date, days[0], INPUTS, policy.succession)
 
 
 def _alarmed_by_outcomes(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
     change, succession = facts.change, policy.succession
     if change is None or not is_harmful(change, succession):
         return situation
-    if situation.episode is not None and not _is_another(change, situation.episode):
+    if situation.episode is not None and not _is_another(change, situation.episode, succession):
         return situation
     cause = (
         f"the scores of version {situation.champion} mean something else since {change.since}: "
         f"slope {change.slope:.2f}, default rate {change.rate_ratio:.2f} of the expected, {change.rows:,} outcomes"
     )
     actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
-    return _opened(situation, facts.date, change.since, OUTCOMES)
+    return _opened(situation, facts.date, change.since, OUTCOMES, succession)
 
 
-def _is_another(change: ChangeFound, episode: Episode) -> bool:
+def _is_another(change: ChangeFound, episode: Episode, succession: Succession) -> bool:
     """Whether outcomes speak of a change that the open episode does not know of yet."""
     if OUTCOMES not in episode.causes and not episode.retrainings:
         return True
-    return _days(episode.since, change.since) > DAYS_ALIKE
+    return _days(episode.since, change.since) > succession.days_alike
 
 
 def is_harmful(change: ChangeFound, succession: Succession) -> bool:
@@ -327,10 +327,10 @@ def is_harmful(change: ChangeFound, succession: Succession) -> bool:
     return ranks_worse or (off > succession.change_rate and change.evidence >= succession.rate_evidence)
 
 
-def _opened(situation: Situation, today: str, since: str, cause: str) -> Situation:
+def _opened(situation: Situation, today: str, since: str, cause: str, succession: Succession) -> Situation:
     """Open an episode; one that is open and was not answered yet takes on the cause and the earlier first day."""
     episode = situation.episode
-    if episode is not None and not episode.retrainings and _days(episode.since, since) <= DAYS_ALIKE:
+    if episode is not None and not episode.retrainings and _days(episode.since, since) <= succession.days_alike:
         causes = episode.causes if cause in episode.causes else (*episode.causes, cause)
         # The day on which inputs moved is seen, the one from which outcomes differ is estimated.
         first = since if cause == INPUTS else episode.since if INPUTS in episode.causes else min(since, episode.since)

@@ -12,9 +12,9 @@ from typing import Any
 
 import dagster as dg
 
+from loan_assets.release import MODEL
 from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, reached, run_of
 
-MODEL = "loan-default"
 CHAMPION, CHALLENGER = "champion", "challenger"
 GATE, IDENTITY = "gate", "identity"
 

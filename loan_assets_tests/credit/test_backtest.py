@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from loan_assets.books import LoanBook
-from loan_assets.credit.backtest import DayDecided, DayOfHistory, Replay, first_version, released
+from loan_assets.credit.backtest import DayDecided, DayOfHistory, Replay, first_version
 from loan_assets.credit.ledger import Rows
 from loan_assets.credit.performance import line_through, ranking_of
 from loan_assets.credit.quality import INSUFFICIENT, OK, QUARANTINED
@@ -195,18 +195,6 @@ def test_outcomes_that_cannot_be_read_or_are_broken_are_not_taken_over(
     assert [day.labels for day in decided[LATER:]] == [QUARANTINED, QUARANTINED]
     assert decided[-1].label_reasons == ("it cannot be read",)
     assert replay.ledger.count_since("") == 0
-
-
-def test_of_an_arrival_that_was_held_only_what_can_be_read_of_known_requests_is_released() -> None:
-    held = pd.DataFrame(
-        {
-            "request_id": ["a", "a", "b", "c", "d", "stranger"],
-            "label": ["0", "1", 1, "paid", 2, 0],
-            "label_timestamp": ["2026-01-03", "2026-01-02", *["2026-01-01"] * 4],
-        }
-    )
-    taken = released(held, asked={"a", "b", "c", "d"})
-    assert dict(zip(taken["request_id"], taken["label"], strict=True)) == {"a": 0, "b": 1}
 
 
 def test_a_quiet_history_keeps_its_first_version(replay: Replay, quiet: list[DayOfHistory]) -> None:

@@ -11,15 +11,12 @@ from loan_assets.credit.drift import (
     TOO_FEW,
     UNFIT,
     DriftReport,
-    by_evidently,
-    distance,
+    Learned,
     report_on,
     watched,
 )
 from loan_assets.credit.scenarios import SCENARIOS, sudden_shift
 from loan_assets.policy import POLICY
-
-RELEASE = (1, "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +35,7 @@ def day(applications: pd.DataFrame) -> pd.DataFrame:
 
 
 def report(answers: pd.DataFrame, reference: pd.DataFrame, book: LoanBook) -> DriftReport:
-    return report_on("2026-02-02", answers, reference, RELEASE, book, POLICY)
-
-
-def test_our_distances_are_evidently_s(reference: pd.DataFrame, unseen: pd.DataFrame, book: LoanBook) -> None:
-    for current in (unseen.head(1_500), sudden_shift(unseen.head(1_500), book)):
-        limits = dict.fromkeys((column.name for column in watched(book)), 0.1)
-        theirs, page = by_evidently(current, reference, watched(book), limits, POLICY.vigilance)
-        assert page.lstrip().startswith(b"<")
-        for column in watched(book):
-            ours = distance(
-                current[column.name].to_numpy("float64"), reference[column.name].to_numpy("float64"), column
-            )
-            assert ours == pytest.approx(theirs[column.name], abs=1e-12), column.name
+    return report_on("2026-02-02", answers, Learned.of(1, "0" * 64, reference, book, POLICY), book, POLICY)
 
 
 def test_a_quiet_day_is_steady_and_a_shifted_one_is_not(

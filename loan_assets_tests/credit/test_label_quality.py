@@ -1,7 +1,7 @@
 """Broken label feeds are refused, and a world in which the champion fails is not."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +125,31 @@ def test_an_arrival_that_lost_nearly_all_of_its_defaults_is_refused(
         verdict = world.judged(250, number, known[250], defaults_lost)
         assert verdict.status == QUARANTINED
         assert "label: has a base rate that no change of the world explains" in verdict.reasons[0]
+
+
+def judged_after(world: World, few: int, number: int, memory: LabelMemory, change: Change) -> LabelVerdict:
+    """An arrival of 250 judged where an earlier, smaller one may be waiting."""
+    arrived, asked, day = world.arrival(250, number)
+    _, earlier, _ = world.arrival(few, 9)
+    return judge_labels(change(arrived), pd.concat([earlier, asked]), memory, LABELS, day)
+
+
+def test_what_waited_for_an_arrival_that_is_held_is_held_with_it(world: World, known: dict[int, LabelMemory]) -> None:
+    few = world.judged(10, 9, known[250])
+    assert (few.status, len(few.memory.waiting)) == (NONE, 10)
+    doubtful = world.judged(250, 10, known[250], shuffled).memory
+    for waiting, rows in (((), 250), (few.memory.waiting, 260)):
+        held = judged_after(world, 10, 11, replace(doubtful, waiting=waiting), shuffled)
+        assert (held.status, len(held.labels), held.memory.waiting) == (QUARANTINED, 0, ())
+        assert held.held is not None
+        assert len(held.held) == rows
+
+
+def test_a_broken_arrival_does_not_take_along_what_waited(world: World, known: dict[int, LabelMemory]) -> None:
+    waiting = world.judged(10, 9, known[250]).memory
+    broken = judged_after(world, 10, 10, waiting, FAULTS["flipped"])
+    assert (broken.status, broken.memory.waiting, broken.held) == (QUARANTINED, waiting.waiting, None)
+    assert len(judged_after(world, 10, 11, broken.memory, lambda labels: labels).labels) == 260
 
 
 def test_shuffled_outcomes_are_refused_from_the_second_day_and_what_follows_them_is_taken(

@@ -89,7 +89,7 @@ class Story:
         facts = Facts(date=day(self.today), shares=shares, change=found, rivals=rivals or {}, asked=asked)
         self.situation, decided = watched(self.situation, facts, POLICY)
         if is_due(self.situation, facts, outcomes, RULE):
-            self.situation, more = retrained(self.situation, day(self.today), outcomes)
+            self.situation, more = retrained(self.situation, day(self.today), outcomes, RULE)
             decided += more
         if self.situation.challenger is not None and trial is not None:
             self.situation, _, more = judged(self.situation, day(self.today), trial, RULE)
@@ -352,7 +352,7 @@ def test_a_first_answer_does_not_wait_for_the_evidence_that_asked_for_it() -> No
 
 
 def test_a_retraining_puts_the_next_number_on_trial_and_remembers_what_it_learned_from() -> None:
-    situation, actions = retrained(replace(OPEN, newest=7), day(5), 900)
+    situation, actions = retrained(replace(OPEN, newest=7), day(5), 900, RULE)
     assert situation.challenger == Challenger(number=8, made=day(5))
     assert situation.newest == 8
     assert situation.episode == opened(retrainings=1, rows=900, fitted_on=day(5)).episode
@@ -361,15 +361,28 @@ def test_a_retraining_puts_the_next_number_on_trial_and_remembers_what_it_learne
 
 
 def test_a_challenger_on_trial_gives_way_to_one_that_learned_from_more() -> None:
-    before, _ = retrained(OPEN, day(5), 900)
-    after, actions = retrained(before, day(9), 1_800)
+    before, _ = retrained(OPEN, day(5), 900, RULE)
+    after, actions = retrained(before, day(9), 1_800, RULE)
     assert [(action.kind, action.version) for action in actions] == [(Kind.REJECT, 2), (Kind.RETRAIN, 3)]
     assert after.challenger == Challenger(number=3, made=day(9))
 
 
-def test_retrainings_of_more_than_a_month_ago_are_forgotten() -> None:
-    situation, _ = retrained(replace(OPEN, retrained=(day(1), day(2))), day(32), 900)
-    assert situation.retrained == (day(2), day(32))
+def test_retrainings_beyond_the_budget_s_days_are_forgotten_however_many_these_are() -> None:
+    before = replace(OPEN, retrained=(day(1), day(2), day(3)))
+    assert retrained(before, day(32), 900, RULE)[0].retrained == (day(3), day(32))
+    assert retrained(before, day(32), 900, replace(RULE, budget_days=90))[0].retrained == (
+        *before.retrained,
+        day(32),
+    )
+
+
+def test_a_rule_of_many_checks_in_a_row_remembers_as_many() -> None:
+    policy = replace(POLICY, vigilance=replace(POLICY.vigilance, consecutive=RULE.remembered_checks + 2))
+    situation, alarms = Situation(), []
+    for number in range(1, RULE.remembered_checks + 4):
+        situation, decided = watched(situation, Facts(date=day(number), shares={1: BAD}), policy)
+        alarms += [number for action in decided if action.kind is Kind.ALARM]
+    assert alarms == [RULE.remembered_checks + 2]
 
 
 def most_in_a_month(days: list[int]) -> int:
@@ -403,7 +416,7 @@ def test_alarms_every_day_do_reach_the_budget_and_stop_there() -> None:
 
 
 def on_trial(*, promotions: int = 0, looks: int = 0) -> Situation:
-    situation, _ = retrained(opened(promotions=promotions), day(5), 900)
+    situation, _ = retrained(opened(promotions=promotions), day(5), 900, RULE)
     assert situation.challenger is not None
     return replace(situation, challenger=replace(situation.challenger, looks=looks))
 
