@@ -158,14 +158,19 @@ class Replay:
     def _asked(
         self, day: DayOfHistory, batch: BatchQuality, champion: Version
     ) -> tuple[Rows, tuple[str, ...], NDArray[np.float64]]:
-        """Take the requests into the ledger, each id once, and score all of them."""
+        """Take the requests into the ledger, each id once and in the order of the ids, and score all of them.
+
+        In whatever order a day is told, the same is learned from it.
+        """
         if day.requests is None or REQUEST not in day.requests.columns:
             return Rows.of(_nothing(self.book), self.book), (), np.empty(0)
-        first = ~day.requests[REQUEST].duplicated().to_numpy()
-        taken = day.requests.loc[first]
-        ids = tuple(taken[REQUEST].astype(str))
+        names = day.requests[REQUEST].astype(str)
+        first = np.flatnonzero(~names.duplicated().to_numpy())
+        order = first[np.argsort(names.to_numpy(dtype=str)[first], kind="stable")]
+        taken = day.requests.iloc[order]
+        ids = tuple(names.iloc[order])
         rows = Rows.of(taken, self.book)
-        healthy = batch.healthy[first] & (batch.status != QUARANTINED)
+        healthy = batch.healthy[order] & (batch.status != QUARANTINED)
         self.ledger.ask(day.date, ids, rows, healthy)
         return rows.where(healthy), ids, champion.score(rows.features)
 
