@@ -12,6 +12,7 @@ released.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,14 @@ class LabelMemory:
     """What is known of earlier arrivals.
 
     `healthy` are the last ones taken over, `doubtful` those of them since one showed a relation by itself; `held` were
-    refused because they go with nothing; `waiting` are labels too few to judge.
+    refused because they go with nothing; `leaning` are the last in a row whose base rate leans towards a bound, taken
+    over or not; `waiting` are labels too few to judge.
     """
 
     healthy: tuple[Arrival, ...] = ()
     doubtful: tuple[Arrival, ...] = ()
     held: tuple[Arrival, ...] = ()
+    leaning: tuple[Arrival, ...] = ()
     waiting: tuple[tuple[str, int, str], ...] = ()
 
     def to_json(self) -> str:
@@ -70,11 +73,12 @@ class LabelMemory:
         def arrivals(name: str) -> tuple[Arrival, ...]:
             return tuple(
                 Arrival(**{**one, "columns": tuple(one["columns"]), "pulls": tuple(one["pulls"])})
-                for one in facts[name]
+                for one in facts.get(name, ())
             )
 
         waiting = tuple((str(request), int(label), str(at)) for request, label, at in facts["waiting"])
-        return cls(healthy=arrivals("healthy"), doubtful=arrivals("doubtful"), held=arrivals("held"), waiting=waiting)
+        names = ("healthy", "doubtful", "held", "leaning")
+        return cls(**{name: arrivals(name) for name in names}, waiting=waiting)
 
 
 def arrival_of(day: str, label: NDArray[np.int64], about: pd.DataFrame) -> Arrival:
@@ -105,10 +109,10 @@ def _standard_ranks(table: pd.DataFrame) -> Numbers:
     return standard
 
 
-def level(memory: LabelMemory) -> float:
-    """How many times the scores' sum the defaults of late have been."""
-    expected = sum(arrival.expected for arrival in memory.healthy)
-    defaults = sum(arrival.defaults for arrival in memory.healthy)
+def level(arrivals: Sequence[Arrival]) -> float:
+    """How many times the scores' sum the defaults were; once where nothing is known."""
+    expected = sum(arrival.expected for arrival in arrivals)
+    defaults = sum(arrival.defaults for arrival in arrivals)
     return defaults / expected if defaults and expected > 0 else 1.0
 
 

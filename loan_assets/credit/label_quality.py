@@ -1,13 +1,13 @@
 """Whether an arrival of outcomes is fit to be learned from.
 
 Here: which labels of an arrival may be taken over. Not here: what is remembered of earlier ones and what they show
-together (`arrivals`), or how well the champion does on them (`judging`): a model may fail, and a base rate move,
-without a fault in the feed. Where too few labels have come to tell, an arrival waits for the next.
+together (`arrivals`, `base_rates`), or how well the champion does on them (`judging`): a model may fail, and a base
+rate move, without a fault in the feed. Where too few labels have come to tell, an arrival waits for the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from loan_assets.credit.arrivals import (
     level,
     usual_effect,
 )
+from loan_assets.credit.base_rates import judge_rate
 from loan_assets.credit.conformance import Breach
 from loan_assets.credit.quality import OK, QUARANTINED, REQUEST, WHOLE_TABLE
 from loan_assets.policy import LabelQuality
@@ -49,8 +50,8 @@ class LabelVerdict:
 
     `labels` are those to take over, one row a request (request_id, label, label_timestamp), none of a quarantined
     arrival; a request that has a label already takes the one with the later timestamp. `held` are those of an arrival
-    that is held as shuffled, and `released` names the days of earlier ones that turn out not to be: what was held of
-    them is to be taken over. `memory` is what to judge the next one with.
+    that is held, as shuffled or for its base rate, and `released` names the days of earlier ones that turn out to be
+    sound: what was held of them is to be taken over. `memory` is what to judge the next one with.
     """
 
     status: str
@@ -100,23 +101,31 @@ def _judge_clean(
     nothing, about = taken.iloc[:0], known.loc[taken[REQUEST]]
     label = taken[LABEL].to_numpy("int64")
     arrival = arrival_of(day, label, about)
-    expected = np.clip(about[SCORE].to_numpy("float64") * level(memory), 1e-6, 1 - 1e-6)
+    expected = np.clip(about[SCORE].to_numpy("float64") * level(memory.healthy), 1e-6, 1 - 1e-6)
     if len(taken) < labels.smallest_arrival or _may_be_chance(label, expected, labels):
         waits = replace(memory, waiting=_rows(taken))
         few = [Breach(column=WHOLE_TABLE, rule="too few labels to judge, held for the next arrival", rows=len(taken))]
         return _verdict(NONE, nothing, waits, few, unfit)
-    wrong = list(_wrong(label, expected, arrival, usual_effect(memory, labels), labels))
-    if wrong:
-        return _verdict(QUARANTINED, nothing, memory, wrong, unfit)
-    memory = replace(memory, waiting=())
+
+    def held(rule: str, after: LabelMemory) -> LabelVerdict:
+        reasons = [Breach(column=LABEL, rule=rule, rows=len(taken))]
+        return replace(_verdict(QUARANTINED, nothing, replace(after, waiting=()), reasons, unfit), held=taken)
+
+    rate = judge_rate(arrival, memory, labels)
+    if _is_flipped(label, expected, arrival, usual_effect(memory, labels), labels):
+        flipped = [Breach(column=LABEL, rule=rule, rows=len(taken)) for rule in (rate.reason, "is flipped") if rule]
+        return _verdict(QUARANTINED, nothing, memory, flipped, unfit)
+    same = "is the same for all" if arrival.defaults in (0, arrival.labels) else ""
+    if same or rate.reason:
+        return held(same or rate.reason, replace(memory, leaning=rate.leaning))
     if goes_with_nothing(arrival, memory, labels):
-        held = (*memory.held, arrival)[-labels.remembered_arrivals :]
-        alone = [Breach(column=LABEL, rule="goes with nothing known about the applicants", rows=len(taken))]
-        return replace(_verdict(QUARANTINED, nothing, replace(memory, held=held), alone, unfit), held=taken)
-    released = memory.held if are_released(memory, arrival, labels) else ()
+        alike = (*memory.held, arrival)[-labels.remembered_arrivals :]
+        return held("goes with nothing known about the applicants", replace(memory, held=alike))
+    related = memory.held if are_released(memory, arrival, labels) else ()
+    released = (*related, *rate.released)
     healthy = (*memory.healthy, *released, arrival)[-labels.remembered_arrivals :]
-    after = LabelMemory(healthy=healthy)
-    if not released and not is_informative(labels, arrival):
+    after = LabelMemory(healthy=healthy, leaning=rate.leaning)
+    if not related and not is_informative(labels, arrival):
         doubtful = (*memory.doubtful, arrival)[-labels.remembered_arrivals :]
         after = replace(after, doubtful=doubtful, held=memory.held)
     return _verdict(OK, taken, after, (), unfit, tuple(one.day for one in released))
@@ -215,31 +224,15 @@ def _may_be_chance(label: NDArray[np.int64], expected: Numbers, labels: LabelQua
     return not label.any() and chance > np.log(labels.all_paid_chance)
 
 
-def _wrong(
+def _is_flipped(
     label: NDArray[np.int64], expected: Numbers, arrival: Arrival, usual: float, labels: LabelQuality
-) -> Iterator[Breach]:
-    """What no honest world does to the outcomes as a whole: one in which the score ranks wrongly ranks it weakly."""
-    rows, defaults = arrival.labels, arrival.defaults
-
-    def breach(rule: str) -> Breach:
-        return Breach(column=LABEL, rule=rule, rows=rows)
-
-    if defaults in (0, rows):
-        yield breach("is the same for all")
-        return
-    rate, mean = defaults / rows, float(expected.mean())
-    least, most = labels.lowest_rate * mean, min(labels.highest_rate * mean, labels.ceiling)
-    limit = -np.log(labels.rate_chance) / rows
-    if (rate < least and _divergence(rate, least) > limit) or (rate > most and _divergence(rate, most) > limit):
-        yield breach("has a base rate that no change of the world explains")
+) -> bool:
+    """What no honest world does: one in which the score ranks wrongly ranks it weakly."""
+    rows, rate = arrival.labels, arrival.defaults / arrival.labels
+    if rate in (0, 1):
+        return False
     flipped = float(np.log(np.where(label == 1, 1 - expected, expected)).sum())
     constant = rows * (rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
     mirrored = labels.reversed_share * usual * arrival.weight**0.5
     is_reversed = errors_of(arrival)[0] < -max(labels.reversed_errors, mirrored)
-    if flipped > constant + labels.flipped_evidence or is_reversed:
-        yield breach("is flipped")
-
-
-def _divergence(rate: float, other: float) -> float:
-    """Of one rate from another, in nats a row: times the rows it bounds minus the logarithm of a tail (Chernoff)."""
-    return float(rate * np.log(rate / other) + (1 - rate) * np.log((1 - rate) / (1 - other)))
+    return bool(flipped > constant + labels.flipped_evidence or is_reversed)

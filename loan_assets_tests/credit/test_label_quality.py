@@ -1,5 +1,6 @@
 """Broken label feeds are refused, and a world in which the champion fails is not."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from loan_assets.books import LoanBook, Role
+from loan_assets.credit.base_rates import DOUBTFUL, IMPOSSIBLE
 from loan_assets.credit.label_quality import NONE, OK, QUARANTINED, LabelMemory, LabelVerdict, judge_labels
 from loan_assets.policy import POLICY
 
@@ -184,17 +186,74 @@ def test_unchanged_arrivals_are_all_taken(rows: int, world: World) -> None:
     assert len(memory.to_json()) < 20_000
 
 
-def test_a_base_rate_that_doubles_or_falls_is_news(world: World, known: dict[int, LabelMemory]) -> None:
+@pytest.mark.parametrize("rows", [100, 250])
+def test_a_base_rate_that_doubles_or_falls_is_news_by_its_second_day(
+    rows: int, world: World, known: dict[int, LabelMemory]
+) -> None:
     generator = np.random.default_rng(2)
     outcome, score = world.outcome.to_numpy(), world.clients["score"].to_numpy()
     more = np.maximum(outcome, generator.random(len(outcome)) < 1.2 * score)
     fewer = outcome * (generator.random(len(outcome)) < 0.4)
     for changed in (another(world, more), another(world, fewer)):
-        memory = known[100]
+        memory = known[rows]
+        held: set[str] = set()
         for number in range(20, 40):
-            verdict = changed.judged(100, number, memory)
-            assert verdict.status == OK
-            memory = verdict.memory
+            verdict = changed.judged(rows, number, memory)
+            memory = LabelMemory.from_json(verdict.memory.to_json())
+            held -= set(verdict.released)
+            assert verdict.status == OK or not held
+            held |= {verdict.memory.leaning[-1].day} if verdict.status == QUARANTINED else set()
+        assert not held
+
+
+def losing(share: float) -> Change:
+    """A feed in which so many of the defaults are lost."""
+    return lambda labels: labels[
+        (labels["label"] == 0) | (np.random.default_rng(len(labels)).random(len(labels)) >= share)
+    ]
+
+
+def test_defaults_lost_day_after_day_are_refused_together_where_one_day_could_not_tell(
+    world: World, known: dict[int, LabelMemory]
+) -> None:
+    alone = [world.judged(250, number, known[250], losing(0.9)) for number in range(10, 15)]
+    assert any(DOUBTFUL in verdict.reasons[0] for verdict in alone)
+    memory = known[250]
+    for number in range(10, 15):
+        verdict = world.judged(250, number, memory, losing(0.9))
+        memory = LabelMemory.from_json(verdict.memory.to_json())
+        assert (verdict.status, len(verdict.labels)) == (QUARANTINED, 0)
+    assert IMPOSSIBLE in verdict.reasons[0]
+    repaired = world.judged(250, 15, memory)
+    assert (repaired.status, repaired.released, repaired.memory.leaning) == (OK, (), ())
+
+
+def test_one_day_beyond_the_base_rates_known_is_held_and_only_its_like_releases_it(
+    world: World, known: dict[int, LabelMemory]
+) -> None:
+    odd = world.judged(250, 10, known[250], losing(0.75))
+    assert (odd.status, DOUBTFUL in odd.reasons[0]) == (QUARANTINED, True)
+    usual = world.judged(250, 11, odd.memory)
+    assert (usual.status, usual.released) == (OK, ())
+    like = world.judged(250, 11, odd.memory, losing(0.6))
+    assert (like.status, like.released) == (OK, ("2026-03-11",))
+    assert [one.day for one in like.memory.healthy[-2:]] == ["2026-03-11", "2026-03-12"]
+
+
+def test_after_a_refused_day_one_on_the_boundary_is_refused_and_an_ordinary_one_taken(
+    world: World, known: dict[int, LabelMemory]
+) -> None:
+    memory = world.judged(250, 10, known[250], losing(0.95)).memory
+    boundary = world.judged(250, 11, memory, losing(0.85))
+    assert boundary.reasons[0].startswith(f"label: {IMPOSSIBLE}")
+    for number, before in ((11, memory), (12, boundary.memory)):
+        assert world.judged(250, number, before).status == OK
+
+
+def test_a_memory_from_before_arrivals_were_judged_together_can_be_read(known: dict[int, LabelMemory]) -> None:
+    facts = json.loads(known[250].to_json())
+    del facts["leaning"]
+    assert LabelMemory.from_json(json.dumps(facts)) == known[250]
 
 
 def test_a_changed_concept_is_taken_and_what_was_held_of_it_is_released(
