@@ -130,7 +130,7 @@ class Replay:
         )
         rows, ids, scores = self._asked(day, batch, self.versions[served_by])
         numbers = (served_by, *self.situation.archived)
-        shares, columns = shares_of(rows, batch, numbers, self.versions, self.policy)
+        shares, columns = shares_of(rows, batch.status, numbers, self.versions, self.policy)
         outcomes = self._settled(day)
         facts = facts_of(self.ledger, self.versions, self.situation, day.date, shares, self.policy)
         self.situation, actions = watched(self.situation, facts, self.policy)

@@ -38,6 +38,19 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedBatch:
+    """What is kept of a day's requests: the verdict, the names of the healthy ones, and the memory after the day."""
+
+    status: str
+    rows: int
+    reasons: tuple[str, ...]
+    set_aside: tuple[str, ...]
+    left_out: tuple[str, ...]
+    healthy: tuple[str, ...]
+    feed: Feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
     """What one arrival of outcomes came to, and what is remembered of arrivals after it.
 
@@ -111,16 +124,44 @@ def applications_of(answers: pd.DataFrame) -> pd.DataFrame:
     return asked.assign(**{REQUEST: asked[REQUEST].where(is_alone, asked["prediction_id"])})
 
 
+def kept_of(batch: BatchQuality, requests: pd.DataFrame | None, feed: Feed) -> JudgedBatch:
+    """The verdict on a day in the form in which it is kept."""
+    healthy: tuple[str, ...] = ()
+    if requests is not None and batch.status != QUARANTINED:
+        healthy = tuple(requests[REQUEST].astype(str)[batch.healthy].drop_duplicates().sort_values())
+    return JudgedBatch(
+        status=batch.status,
+        rows=batch.rows,
+        reasons=batch.reasons,
+        set_aside=batch.set_aside,
+        left_out=batch.left_out,
+        healthy=healthy,
+        feed=feed,
+    )
+
+
+def ask(ledger: Ledger, date: str, answers: pd.DataFrame, batch: JudgedBatch) -> Rows:
+    """Enter a day's logged applications into the ledger; returns the healthy ones."""
+    applications = applications_of(answers)
+    names, places = in_order(applications)
+    rows = rows_as_logged(applications.iloc[places], ledger.book)
+    healthy = np.isin(np.array(names, dtype=str), np.array(batch.healthy, dtype=str))
+    if len(names):
+        ledger.ask(date, names, rows, healthy)
+    return rows.where(healthy)
+
+
 def shares_of(
-    rows: Rows, batch: BatchQuality, numbers: Sequence[int], versions: Mapping[int, Version], policy: Policy
+    rows: Rows, status: str, numbers: Sequence[int], versions: Mapping[int, Version], policy: Policy
 ) -> tuple[dict[int, float], dict[str, float]]:
     """Per version, the share of columns beyond their limit, and the distances to the first; empty where no check is.
 
     Args:
         rows: the day's healthy requests.
+        status: the verdict on the day.
         numbers: the champion first, then the versions that could come back.
     """
-    if batch.status != OK or len(rows) < policy.vigilance.smallest_day:
+    if status != OK or len(rows) < policy.vigilance.smallest_day:
         return {}, {}
     measured = {number: versions[number].reference.share(rows.received, len(rows)) for number in numbers}
     return {number: share for number, (share, _) in measured.items()}, measured[numbers[0]][1]
