@@ -7,7 +7,7 @@ Here: the replay, over tables in memory. Not here: the files of a history (`loan
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +19,9 @@ from loan_assets.credit.daily import (
     Arrived,
     Feed,
     Outcome,
-    in_order,
     judged_arrival,
     judged_batch,
+    ordered,
     performance_on,
     shares_of,
     take_over,
@@ -125,6 +125,8 @@ class Replay:
     def live(self, day: DayOfHistory) -> DayDecided:
         """One day: score, judge the batch and the outcomes, then decide."""
         served_by = self.situation.champion
+        if day.requests is not None:
+            day = replace(day, requests=ordered(day.requests))
         batch, self.feed = judged_batch(
             day.date, day.requests, self.feed, self.norms, self.book, self.policy, day.unreadable_requests
         )
@@ -162,10 +164,11 @@ class Replay:
         """Take the requests into the ledger, each id once, and score all of them."""
         if day.requests is None or REQUEST not in day.requests.columns:
             return Rows.of(_nothing(self.book), self.book), (), np.empty(0)
-        ids, order = in_order(day.requests)
-        taken = day.requests.iloc[order]
+        first = ~day.requests[REQUEST].astype(str).duplicated().to_numpy()
+        taken = day.requests.loc[first]
+        ids = tuple(taken[REQUEST].astype(str))
         rows = Rows.of(taken, self.book)
-        healthy = batch.healthy[order] & (batch.status != QUARANTINED)
+        healthy = batch.healthy[first] & (batch.status != QUARANTINED)
         self.ledger.ask(day.date, ids, rows, healthy)
         return rows.where(healthy), ids, champion.score(rows.features)
 

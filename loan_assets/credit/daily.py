@@ -1,7 +1,7 @@
-"""A day on its way into memory: its requests and outcomes judged, compared and taken over, the same in every house.
+"""A day on its way into memory: its requests and outcomes put in order, judged, compared and taken over.
 
-Here: the steps that the backtest and the asset graph share, and what is kept of a day between them. Not here: the
-verdicts themselves (`quality`, `label_quality`), the rule (`succession`), or where days come from.
+Here: these steps, and what is kept of a day for the next. Not here: the verdicts themselves (`quality`,
+`label_quality`), the rule (`succession`), or where days come from.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from loan_assets.books import LoanBook, Role
+from loan_assets.books import LoanBook
 from loan_assets.credit.batch_memory import BatchMemory
 from loan_assets.credit.label_quality import LabelMemory, judge_labels
-from loan_assets.credit.ledger import UNKNOWN, Ledger, Rows
+from loan_assets.credit.ledger import Ledger, Rows
 from loan_assets.credit.norms import Norms
 from loan_assets.credit.performance import ranking_of
 from loan_assets.credit.quality import OK, QUARANTINED, REQUEST, BatchQuality, judge_batch, remember
+from loan_assets.credit.scoring import probability
 from loan_assets.credit.versions import Version
 from loan_assets.policy import Policy
 
@@ -80,7 +81,7 @@ def judged_batch(
     """The verdict on a day's requests, and what is remembered after it.
 
     Args:
-        requests: as received, in the book's words, with `request_id`; None where no file came.
+        requests: what `ordered` gave, in the book's words; None where no file came.
         unreadable: why a file that came could not be read; empty where it could.
     """
     batch = judge_batch(requests, norms, book, feed.volumes, policy.quality, feed.memory)
@@ -93,35 +94,21 @@ def judged_batch(
     return batch, Feed(memory=memory, volumes=volumes[-policy.quality.remembered_counts :])
 
 
-def in_order(requests: pd.DataFrame) -> tuple[tuple[str, ...], NDArray[np.intp]]:
-    """Each request's id once, sorted, and the place of its first row: however a day is ordered, it is the same."""
-    names = requests[REQUEST].astype(str)
-    first = np.flatnonzero(~names.duplicated().to_numpy())
-    places = first[np.argsort(names.to_numpy(dtype=str)[first], kind="stable")]
-    return tuple(names.iloc[places]), places
+def ordered(requests: pd.DataFrame) -> pd.DataFrame:
+    """A day's rows by request, those of one request by what they say: however a file is ordered, it is the same day.
 
-
-def rows_as_logged(answers: pd.DataFrame, book: LoanBook) -> Rows:
-    """Logged applications with the features that were scored, and no outcome yet."""
-    watched = [column.name for column in book.with_role(Role.FEATURE, Role.PROTECTED)]
-    return Rows(
-        features=answers[list(book.feature_names)].to_numpy(dtype="float32"),
-        label=np.full(len(answers), UNKNOWN),
-        received={name: answers[name].to_numpy(dtype="float64") for name in watched},
-    )
-
-
-def applications_of(answers: pd.DataFrame) -> pd.DataFrame:
-    """A day's logged applications, each under the name that an outcome would call it by.
-
-    That is the request's own name where the request was about one application and nobody else used the name; the
-    answer's name where it was not. Answers by client number carry nothing to compare and are left out.
+    To be called before the day is judged: of rows that repeat each other the first is the healthy one.
     """
-    from loan_assets.prediction_record import BY_APPLICATION
+    import pandas as pd
 
-    asked = answers.loc[answers["asked_by"] == BY_APPLICATION]
-    is_alone = ~asked[REQUEST].duplicated(keep=False)
-    return asked.assign(**{REQUEST: asked[REQUEST].where(is_alone, asked["prediction_id"])})
+    if REQUEST not in requests.columns:
+        return requests
+    names = requests[REQUEST].astype(str)
+    digests = pd.Series(0, index=names.index, dtype="uint64")
+    repeated = names.duplicated(keep=False)
+    if repeated.any():
+        digests[repeated] = pd.util.hash_pandas_object(requests[repeated].astype(str), index=False)
+    return requests.iloc[np.lexsort((digests.to_numpy(), names.to_numpy(dtype=str)))].reset_index(drop=True)
 
 
 def kept_of(batch: BatchQuality, requests: pd.DataFrame | None, feed: Feed) -> JudgedBatch:
@@ -182,7 +169,7 @@ def judged_arrival(
         told: `request_id`, `label`, `label_timestamp` as received; None where no file came.
         ledger: every request up to the day.
         first: the version whose scores outcomes are held against, always the same one.
-        unreadable: why a file that came could not be read; empty where it could.
+        unreadable: why the file that came could not be read, and so told nothing; empty where it could.
     """
     concerned = [request for request, _, _ in memory.waiting]
     if told is not None and REQUEST in told.columns:
@@ -190,9 +177,7 @@ def judged_arrival(
         concerned += told[REQUEST].tolist()
     verdict = judge_labels(told, ledger.asked(concerned, first), memory, policy.label_quality, date)
     if unreadable:
-        verdict = replace(
-            verdict, status=QUARANTINED, reasons=(unreadable,), labels=verdict.labels.iloc[:0], held=None, released=()
-        )
+        verdict = replace(verdict, status=QUARANTINED, reasons=(unreadable,))
     return Arrived(
         status=verdict.status,
         rows=verdict.rows,
@@ -212,7 +197,7 @@ def take_over(ledger: Ledger, date: str, arrived: Arrived, held: Mapping[str, Se
         held: by the day on which they arrived, the outcomes that waited.
     """
     for day in arrived.released:
-        ledger.settle(date, held.get(day, ()))
+        ledger.settle(date, held[day])
     ledger.settle(date, arrived.taken)
 
 
@@ -232,8 +217,7 @@ def performance_of(scores: NDArray[np.float64], label: NDArray[np.int64]) -> dic
     if not len(label):
         return {}
     found = {"rows": float(len(label)), "base_rate": float(label.mean())}
-    estimate = 1 / (1 + np.exp(-scores))
-    found["brier"] = float(((estimate - label) ** 2).mean())
+    found["brier"] = float(((probability(scores) - label) ** 2).mean())
     ranking = ranking_of(scores, label)
     if ranking is not None:
         found |= {"auc": ranking.auc, "auc_low": ranking.low, "auc_high": ranking.high}
