@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from loan_assets.books import LoanBook
+from loan_assets.books import LoanBook, Role
 from loan_assets.credit.batch_memory import BatchMemory
 from loan_assets.credit.label_quality import LabelMemory, judge_labels
-from loan_assets.credit.ledger import Ledger, Rows
+from loan_assets.credit.ledger import UNKNOWN, Ledger, Rows
 from loan_assets.credit.norms import Norms
 from loan_assets.credit.performance import ranking_of
 from loan_assets.credit.quality import OK, QUARANTINED, REQUEST, BatchQuality, judge_batch, remember
@@ -111,6 +111,29 @@ def ordered(requests: pd.DataFrame) -> pd.DataFrame:
     return requests.iloc[np.lexsort((digests.to_numpy(), names.to_numpy(dtype=str)))].reset_index(drop=True)
 
 
+def applications_of(answers: pd.DataFrame) -> pd.DataFrame:
+    """A day's logged applications in order, each under the name that an outcome would call it by.
+
+    That is the request's own name where the request was about one application and nobody else used the name; the
+    answer's name where it was not. Answers by client number carry nothing to compare and are left out.
+    """
+    from loan_assets.prediction_record import BY_APPLICATION
+
+    asked = answers.loc[answers["asked_by"] == BY_APPLICATION]
+    is_alone = ~asked[REQUEST].duplicated(keep=False)
+    return ordered(asked.assign(**{REQUEST: asked[REQUEST].where(is_alone, asked["prediction_id"])}))
+
+
+def rows_as_logged(answers: pd.DataFrame, book: LoanBook) -> Rows:
+    """Logged applications with the features that were scored, and no outcome yet."""
+    watched = [column.name for column in book.with_role(Role.FEATURE, Role.PROTECTED)]
+    return Rows(
+        features=answers[list(book.feature_names)].to_numpy(dtype="float32"),
+        label=np.full(len(answers), UNKNOWN),
+        received={name: answers[name].to_numpy(dtype="float64") for name in watched},
+    )
+
+
 def kept_of(batch: BatchQuality, requests: pd.DataFrame | None, feed: Feed) -> JudgedBatch:
     """The verdict on a day in the form in which it is kept."""
     healthy: tuple[str, ...] = ()
@@ -129,11 +152,11 @@ def kept_of(batch: BatchQuality, requests: pd.DataFrame | None, feed: Feed) -> J
 
 def ask(ledger: Ledger, date: str, answers: pd.DataFrame, batch: JudgedBatch) -> Rows:
     """Enter a day's logged applications into the ledger; returns the healthy ones."""
-    applications = applications_of(answers)
-    names, places = in_order(applications)
-    rows = rows_as_logged(applications.iloc[places], ledger.book)
+    applications = applications_of(answers)  # of which each has a name of its own
+    names = tuple(applications[REQUEST].astype(str))
+    rows = rows_as_logged(applications, ledger.book)
     healthy = np.isin(np.array(names, dtype=str), np.array(batch.healthy, dtype=str))
-    if len(names):
+    if names:
         ledger.ask(date, names, rows, healthy)
     return rows.where(healthy)
 

@@ -13,7 +13,7 @@ import dagster as dg
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import EVENT_TIME
-from loan_assets.credit.daily import Arrived, Feed, JudgedBatch, Outcome, applications_of, ask, in_order, take_over
+from loan_assets.credit.daily import Arrived, Feed, JudgedBatch, Outcome, applications_of, ask, take_over
 from loan_assets.credit.drift import watched
 from loan_assets.credit.label_quality import LabelMemory
 from loan_assets.credit.ledger import UNKNOWN, Ledger
@@ -96,8 +96,7 @@ class LiveHistory:
         parts = []
         for one in ledger.days:
             applications = applications_of(self.store.read(f"{LOG}/{one.date}", object))
-            _, places = in_order(applications)
-            day = applications.iloc[places].rename(columns={"answered_at": EVENT_TIME.name})
+            day = applications.rename(columns={"answered_at": EVENT_TIME.name})
             day[self.book.label.name] = one.label
             parts.append(day.loc[one.healthy & (one.label != UNKNOWN), columns])
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
