@@ -19,8 +19,10 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `home.py`: the folder in which all state lives, made ready before anything runs.
 - `resources/`: one door per outside system (files, Feast, MLflow, BentoML), where Dagster enters.
 - `killed_runs.py`: telling which unfinished runs live, and ending those whose process is gone.
-- `assets/`: the graph: book, features, model, registry, serving, monitoring. The file is the group.
-- `sensors.py`: what Dagster starts by itself, the arrow from drift back to the model among it.
+- `reign.py`: the rule of succession as the platform lives it, each step written down before anything acts on it.
+- `assets/`: the graph: book, features, model, registry, serving, monitoring, outcomes, succession. A file, a group.
+- `buttons.py`: what a person may ask of the succession in the Dagster UI.
+- `sensors.py`: what Dagster starts by itself, the arrow from a decision back to the model among it.
 - `definitions.py`: the front door: the whole graph on one screen.
 - `running.py`: the whole graph, run from a terminal.
 - `summary.py`: what came of it, on one screen.

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
 from loan_assets.refusal import Refusal, as_typed
 from loan_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from loan_assets.reign import Reign
 
 P = ParamSpec("P")
 app = typer.Typer(
@@ -155,6 +158,66 @@ def dismiss() -> None:
 
 @app.command()
 @explained
+def rollback(
+    version: int = typer.Option(0, help="Which former champion; the last one by default."),
+    why: str = typer.Option(..., help="The cause, for the record."),
+    by: str = typer.Option("a person at a terminal", help="Who asks."),
+) -> None:
+    """Bring a former champion back at once: running endpoints follow within a second or two, the cause is recorded."""
+    decided, moved = _reign().roll_back(version or None, why, by)
+    seconds = moved.evidence["seconds"] if moved else 0.0
+    typer.echo(
+        f"Version {decided.situation.champion} is in force after {seconds:.1f} s; recorded as step {decided.number}"
+    )
+
+
+@app.command()
+@explained
+def alarm(
+    why: str = typer.Option(..., help="What speaks for a retraining."),
+    by: str = typer.Option("a person at a terminal", help="Who asks."),
+) -> None:
+    """Ask for a retraining: the rule, its cooldown and its budget decide what comes of it."""
+    step = _reign().ask(why, by)
+    for action in step.actions:
+        typer.echo(f"{action.kind} {action.version}: {action.cause}")
+    if not any(action.kind == "retrain" for action in step.actions):
+        typer.echo("Recorded. A retraining waits for enough outcomes, its cooldown or its budget.")
+
+
+@app.command()
+@explained
+def decisions() -> None:
+    """Print everything that was decided about the champion, oldest first."""
+    from loan_assets.resources.decisions import Decisions
+
+    for step in Decisions(folder=str(settings_here().decisions)).steps():
+        said = [f"{action.kind:<8} version {action.version}: {action.cause}" for action in step.actions]
+        if step.kind == "moved":
+            said = [f"in force version {step.evidence['version']} after {step.evidence['seconds']} s"]
+        for line in said:
+            typer.echo(f"{step.number:>4} {step.date or step.at[:10]} {line}")
+
+
+def _reign() -> Reign:
+    """The reign over the home of this process."""
+    from loan_assets.books import the_book
+    from loan_assets.home import prepare
+    from loan_assets.reign import Reign
+    from loan_assets.resources.decisions import Decisions
+    from loan_assets.resources.live_history import Memory
+    from loan_assets.resources.registry import Registry
+
+    settings = prepare(settings_here())
+    return Reign(
+        decisions=Decisions(folder=str(settings.decisions)),
+        registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
+        history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
+    )
+
+
+@app.command()
+@explained
 def token(
     caller: str = typer.Argument(help="Whose token it is."),
     scope: Annotated[list[str], typer.Option(help="predict, admin; may be given twice.")] = ["predict"],  # noqa: B006
@@ -173,7 +236,7 @@ def simulate(
     scenario: str = typer.Argument("sudden-shift", help="quiet or sudden-shift."),
     days: int = typer.Option(3, min=1, max=60, help="How many days, up to today."),
 ) -> None:
-    """Live through some days at the endpoint; with `make dev` open, three bad ones start a retraining."""
+    """Live through some days at the endpoint: three bad ones in a row raise an alarm."""
     from loan_assets.home import prepare
 
     settings = prepare(settings_here())

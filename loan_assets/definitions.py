@@ -9,25 +9,28 @@ from types import ModuleType
 
 import dagster as dg
 
-from loan_assets import sensors
-from loan_assets.assets import book, features, model, monitoring, registry, serving
+from loan_assets import buttons, sensors
+from loan_assets.assets import book, features, model, monitoring, outcomes, registry, serving, succession
 from loan_assets.books import tables, the_book
 from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore
 from loan_assets.resources.catalog import column_schema
+from loan_assets.resources.decisions import Decisions
 from loan_assets.resources.experiments import Experiments
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.landing import Landing
+from loan_assets.resources.live_history import Memory
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
+from loan_assets.resources.outcome_landing import OutcomeLanding
 from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.registry import Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 
 BOOK = the_book()
-GALLERY = (book, features, model, registry, serving, monitoring)
+GALLERY = (book, features, model, registry, serving, monitoring, outcomes, succession)
 OWNERS = {
     "book": "team:lending-data",
     "features": "team:lending-data",
@@ -35,6 +38,8 @@ OWNERS = {
     "registry": "team:model-risk",
     "serving": "team:decisioning",
     "monitoring": "team:model-risk",
+    "outcomes": "team:lending-data",
+    "succession": "team:model-risk",
 }
 TABLES = {
     "raw_loan_book": tables.received,
@@ -86,6 +91,9 @@ def resources(settings: Settings) -> dict[str, object]:
             online=told("LOAN_FEAST_ONLINE", settings.feast_online),
         ),
         "online_tables": OnlineTables(root=told("LOAN_ONLINE", settings.online)),
+        "outcome_landing": OutcomeLanding(place=told("LOAN_OUTCOMES", settings.outcomes)),
+        "decisions": Decisions(folder=str(settings.decisions)),
+        "memory": Memory(store=str(settings.store), releases=str(settings.releases)),
         "predictions": PredictionLogs(folder=str(settings.predictions)),
         "experiments": Experiments(tracking_uri=tracking, artifacts=artifacts),
         "registry": Registry(tracking_uri=tracking, artifacts=artifacts),
@@ -96,7 +104,7 @@ def resources(settings: Settings) -> dict[str, object]:
 
 whole_graph = dg.define_asset_job(
     "whole_graph",
-    selection=dg.AssetSelection.all() - sensors.monitoring,
+    selection=dg.AssetSelection.all() - sensors.daily,
     executor_def=dg.in_process_executor,
     description="Everything, from the delivery to the Bento and every client's score.",
 )
@@ -104,10 +112,20 @@ whole_graph = dg.define_asset_job(
 defs = dg.Definitions(
     assets=sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)])),
     asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
-    jobs=[whole_graph, sensors.retrain, sensors.daily_watch, sensors.month_of_statements],
+    jobs=[
+        whole_graph,
+        sensors.retrain,
+        sensors.succeed,
+        sensors.daily_watch,
+        sensors.outcomes_of_a_day,
+        sensors.month_of_statements,
+        buttons.roll_back,
+        buttons.ask_for_retraining,
+    ],
     sensors=[
         sensors.keep_graph_fresh,
-        sensors.retrain_on_drift,
+        sensors.act_on_decisions,
+        sensors.outcomes_arrive,
         sensors.statements_arrive,
         sensors.clear_killed_runs,
     ],

@@ -1,7 +1,7 @@
 """Days at the endpoint, rehearsed for real: the champion is served, asked over HTTP, logged and watched.
 
 Here: which applications are sent on which day, and the run that follows. Not here: the endpoint (`endpoint`), the
-scenarios (`credit.scenarios`) or the rule that retrains (`credit.vigilance`).
+scenarios (`credit.scenarios`) or the rule that retrains (`credit.succession`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ model, or Dagster, MLflow and pickle, none of which are needed to use one.
     release.json       which model this is: version, book, threshold, calibration, reasons, digests, evidence
     trees/*.npy        the model, as flat arrays
     model.onnx         the same model, portable, and the witness that the arrays are right
+    origin.json        how it was made and what its scores meant then; read by those who decide, not when serving
     reference.parquet  the received columns of the training part, for drift; stays behind when a Bento is packed
     manifest.json      the SHA-256 of each of them
 """
@@ -26,7 +27,8 @@ from loan_assets.sealed import verify
 # Under this name the model is registered, released and asked for.
 MODEL = "loan-default"
 FORMAT = "loan-assets/release/2"
-FACTS, TREES, ONNX, REFERENCE = "release.json", "trees", "model.onnx", "reference.parquet"
+FACTS, TREES, ONNX = "release.json", "trees", "model.onnx"
+ORIGIN, REFERENCE = "origin.json", "reference.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

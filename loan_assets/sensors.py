@@ -1,7 +1,7 @@
 """The arrow that points back, and the ones that keep the graph fresh.
 
-Here: when Dagster starts a run by itself. Not here: the rule by which drift asks for a retraining
-(`credit.vigilance`), or what a run does.
+Here: when Dagster starts a run by itself. Not here: the rule that decides (`credit.succession`), how a decision is
+taken (`reign`), the jobs that a person starts (`buttons`), or what a run does.
 """
 
 from __future__ import annotations
@@ -15,26 +15,37 @@ import dagster as dg
 
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
-from loan_assets.credit.vigilance import Check, Watch, asks_for_retraining, open_episode
 from loan_assets.killed_runs import end_killed_runs
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
-from loan_assets.resources.catalog import months_of_statements
+from loan_assets.reign import RETRAIN, SUCCEED, Reign
+from loan_assets.resources.catalog import DAYS, months_of_statements
+from loan_assets.resources.decisions import Decisions
 from loan_assets.resources.landing import Landing
-from loan_assets.resources.release_store import ReleaseStore
+from loan_assets.resources.live_history import Memory
+from loan_assets.resources.outcome_landing import OutcomeLanding
+from loan_assets.resources.registry import Registry
 
 BOOK = the_book()
 CAUSE = "loan_assets/cause"
-DRIFT = dg.AssetKey("drift_report")
-AT_ONCE = 200
 
-monitoring = dg.AssetSelection.groups("monitoring")
+of_a_day = dg.AssetSelection.groups("outcomes") | dg.AssetSelection.assets(
+    "live_performance", "live_fairness", "retrain_decision"
+)
+daily = dg.AssetSelection.groups("monitoring") | of_a_day
 model = dg.AssetSelection.assets("default_model")
+in_force = dg.AssetSelection.assets("gate_verdict", "champion")
 retrain = dg.define_asset_job(
-    "retrain",
-    selection=model.downstream() - monitoring,
-    description="The model anew from the training set in force, and everything that follows from it.",
+    RETRAIN,
+    selection=(dg.AssetSelection.assets("training_set") | model.downstream()) - daily,
+    description="A challenger made to the order in force, judged, and put in force where it is better.",
+)
+succeed = dg.define_asset_job(
+    SUCCEED, selection=in_force, description="The challenger judged on what is known now; the champion put in force."
+)
+outcomes_of_a_day = dg.define_asset_job(
+    "outcomes_of_a_day", selection=of_a_day, description="Outcomes that have arrived, and what follows from them."
 )
 month_of_statements = dg.define_asset_job(
     "month_of_statements",
@@ -42,13 +53,13 @@ month_of_statements = dg.define_asset_job(
     description="One month of statements, from the book or from the file that arrived for it.",
 )
 daily_watch = dg.define_asset_job(
-    "daily_watch", selection=monitoring, description="One day's log and its drift report."
+    "daily_watch", selection=daily, description="One day's log, outcomes and drift report, and what follows from them."
 )
 
 
 keep_graph_fresh = dg.AutomationConditionSensorDefinition(
     "keep_graph_fresh",
-    target=dg.AssetSelection.all() - monitoring,
+    target=dg.AssetSelection.all() - daily,
     minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -76,6 +87,14 @@ def failed_on_what_is_there() -> dg.AutomationCondition[dg.AssetKey | dg.AssetCh
     return failed & ~dg.AutomationCondition.any_deps_updated().since(tried)
 
 
+def fresh_from_the_book() -> dg.AutomationCondition[dg.AssetKey]:
+    """Follow the delivery and its features, but not each new day: a retraining gathers what has settled."""
+    eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+    following = eager & ~failed_on_what_is_there()
+    within = following.ignore(daily)
+    return within & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
 def fresh_after_the_model() -> dg.AutomationCondition[dg.AssetKey]:
     """Follow a new model, and new online features, but not a new training set.
 
@@ -99,12 +118,16 @@ def fresh_with_what_is_there() -> dg.AutomationCondition[dg.AssetKey]:
 def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
     """Every asset with the condition under which it is requested by itself.
 
-    The delivery, the model and the daily two have none: the first is fetched by people, the model is retrained by the
-    first job, by `retrain_on_drift` and by people, a day is watched once, in the night after it.
+    The delivery, the model, the daily ones and the succession have none: the first is fetched by people, the model is
+    retrained by the first job, by `act_on_decisions` and by people, a day is watched once, in the night after it.
     """
-    on_request = (dg.AssetSelection.assets("raw_loan_book") | model | monitoring).resolve(assets)
+    on_request = (dg.AssetSelection.assets("raw_loan_book") | model | daily | in_force).resolve(assets)
     after_the_model = model.downstream().resolve(assets)
-    own = {"monthly_statements": fresh_while_there, "feature_definitions": fresh_with_what_is_there}
+    own = {
+        "monthly_statements": fresh_while_there,
+        "feature_definitions": fresh_with_what_is_there,
+        "training_set": fresh_from_the_book,
+    }
 
     def condition(spec: dg.AssetSpec) -> dg.AssetSpec:
         if spec.key in on_request:
@@ -116,40 +139,60 @@ def with_automation(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefi
 
 
 @dg.sensor(
-    job=retrain,
+    jobs=[retrain, succeed],
     minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def retrain_on_drift(context: dg.SensorEvaluationContext, release_store: ReleaseStore) -> dg.SensorResult:
-    """Retrain once when three drift checks in a row, against the version in force, were over the limit.
+def act_on_decisions(
+    context: dg.SensorEvaluationContext, decisions: Decisions, memory: Memory, registry: Registry
+) -> dg.SensorResult | dg.SkipReason:
+    """Carry out what was decided last: make and judge a challenger, judge one again, or put the champion in force.
 
-    Remembers in its cursor what it has seen, so that a restart neither forgets an episode nor answers it twice. It
-    starts at the newest report: history from before it was switched on asks for nothing.
+    The journal says what is due; a run is asked for once per step, so that a run that failed is asked for again after
+    the next day's look and not every twenty seconds.
     """
-    if context.cursor is None:
-        newest = context.instance.fetch_materializations(DRIFT, limit=1).records
-        watch = Watch(seen=newest[0].storage_id if newest else 0)
-        return dg.SensorResult(skip_reason="Watching from now on.", cursor=watch.to_json())
-    watch = _look(context.instance, Watch.from_json(context.cursor))
+    last = decisions.last()
+    due = Reign(decisions=decisions, registry=registry, history=memory.of(BOOK)).what_is_due()
+    if last is None or due is None:
+        return dg.SkipReason("Nothing was decided that is not carried out.")
+    cause = "; ".join(action.cause for action in last.actions) or f"step {last.number}"
+    request = dg.RunRequest(run_key=f"{due}-{last.number}", job_name=due, tags={CAUSE: cause})
+    context.log.info(f"{due}: {cause}.")
+    return dg.SensorResult(run_requests=[request])
+
+
+@dg.sensor(
+    job=outcomes_of_a_day,
+    minimum_interval_seconds=POLICY.vigilance.seconds_between_looks,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def outcomes_arrive(context: dg.SensorEvaluationContext, outcome_landing: OutcomeLanding) -> dg.SensorResult:
+    """Take in a day's outcomes when their file arrives, and again when it changes; days that are to come are left."""
+    landed = Landed.from_json(context.cursor)
     try:
-        version = release_store.champion().version
+        found = outcome_landing.arrivals()
     except Refusal as refusal:
-        return dg.SensorResult(skip_reason=str(refusal), cursor=watch.to_json())
-    episode = open_episode(watch, version, POLICY.vigilance)
-    if not asks_for_retraining(watch, episode, POLICY.vigilance):
-        limit = POLICY.vigilance
-        said = f"{len(episode.days)} of {limit.consecutive} checks in a row over {limit.retrain_above}"
-        answered = " (answered)" if episode.days and len(episode.days) >= limit.consecutive else ""
-        return dg.SensorResult(skip_reason=f"Version {version}: {said}{answered}.", cursor=watch.to_json())
-    cause = f"drift over {POLICY.vigilance.retrain_above} against version {version} on {', '.join(episode.days)}"
-    request = dg.RunRequest(run_key=f"drift-v{version}-until-{episode.days[-1]}", tags={CAUSE: cause})
-    context.log.info(f"Retraining: {cause}.")
-    return dg.SensorResult(run_requests=[request], cursor=watch.answered(episode).to_json())
+        return dg.SensorResult(skip_reason=str(refusal), cursor=context.cursor)
+    held = set(DAYS.get_partition_keys())
+    for day in set(found) - held - set(landed.marks):
+        context.log.warning(f"A file for {day} has arrived, which is no day that the log can hold; it is left alone.")
+    new = sorted(day for day in held & set(found) if landed.marks.get(day) != found[day])
+    requests = [
+        dg.RunRequest(
+            run_key=f"outcomes-{day}-{number}-{found[day]}",
+            partition_key=day,
+            tags={CAUSE: f"outcomes arrived on {day}"},
+        )
+        for number, day in enumerate(new, start=landed.arrivals + 1)
+    ]
+    after = Landed(arrivals=landed.arrivals + len(new), marks={**landed.marks, **found})
+    said = f"{len(found)} days of outcomes have arrived, none of them new."
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said, cursor=after.to_json())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landed:
-    """What `statements_arrive` remembers: how many arrivals it has answered, and the mark of each month's file."""
+    """What is remembered of a landing place: how many arrivals were answered, and the mark of each file."""
 
     arrivals: int = 0
     marks: Mapping[str, str] = field(default_factory=dict)
@@ -221,25 +264,3 @@ def nightly_watch(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     at = context.scheduled_execution_time or datetime.now(UTC)
     day = day_of(at.astimezone(UTC) - timedelta(days=1))
     return dg.RunRequest(partition_key=day, tags={CAUSE: f"the night after {day}"})
-
-
-def _look(instance: dg.DagsterInstance, watch: Watch) -> Watch:
-    """The watch after every report that was made since, in the order made."""
-    while True:
-        unseen = dg.AssetRecordsFilter(asset_key=DRIFT, after_storage_id=watch.seen)
-        found = instance.fetch_materializations(unseen, limit=AT_ONCE, ascending=True).records
-        if not found:
-            return watch
-        watch = watch.after([_check(record) for record in found], found[-1].storage_id, POLICY.vigilance)
-
-
-def _check(record: dg.EventLogRecord) -> Check:
-    materialization = record.asset_materialization
-    assert materialization is not None  # the records were asked for by that kind
-    facts = {name: value.value for name, value in materialization.metadata.items()}
-    score = facts.get("score")
-    return Check(
-        day=str(materialization.partition),
-        model_version=int(str(facts.get("model_version", 0))),
-        score=float(str(score)) if score is not None else None,
-    )

@@ -19,6 +19,7 @@ class Settings:
     home: Path
     source: str
     landing: str
+    outcomes: str
     mlflow_uri: str
     mlflow_artifacts: str
     feast_registry: str
@@ -48,6 +49,11 @@ class Settings:
         return self.home / "predictions"
 
     @property
+    def decisions(self) -> Path:
+        """The journal of every decision about the champion."""
+        return self.home / "decisions"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's run and event history."""
         return self.home / "dagster"
@@ -58,6 +64,8 @@ class Settings:
 
         LOAN_SOURCE: `packaged` (default), `uci`, a CSV, Excel, zip or Parquet path, or any fsspec URL.
         LOAN_LANDING: the folder or fsspec prefix in which new months arrive, `landing` under LOAN_HOME by default.
+        LOAN_OUTCOMES: the folder or fsspec prefix in which outcomes arrive, a Parquet file for each day of arrival;
+        `labels` under LOAN_HOME by default.
         LOAN_ONLINE: where the endpoint finds clients' newest features, a folder or a `redis://` URL.
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
@@ -70,6 +78,7 @@ class Settings:
             home=home,
             source=variables.get("LOAN_SOURCE", "packaged"),
             landing=variables.get("LOAN_LANDING", str(home / "landing")),
+            outcomes=variables.get("LOAN_OUTCOMES", str(home / "labels")),
             mlflow_uri=variables.get("LOAN_MLFLOW_URI", f"sqlite:///{home}/mlflow/mlflow.db"),
             mlflow_artifacts=variables.get("LOAN_MLFLOW_ARTIFACTS", str(home / "mlflow" / "artifacts")),
             feast_registry=variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db"),

@@ -59,14 +59,14 @@ def print_vigilance(reports: Sequence[DriftReport]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"\n{bad} of {len(reports)} days over {limit.retrain_above}.")
     if bad >= limit.consecutive:
-        console.print("With `make dev` running, the sensor retrain_on_drift asks for one retraining within a minute,")
-        console.print("unless it has answered this episode already:")
+        console.print("Three in a row raise an alarm: `loan-assets decisions` prints it. With `make dev` running, a")
+        console.print("challenger is trained once enough outcomes of the new world have arrived in LOAN_OUTCOMES:")
         console.print("  http://127.0.0.1:3000/runs  [dim](tagged with its cause)[/]")
 
 
 def _figures(card: Scorecard) -> Table:
     table = Table(title="Scorecard, 95 % intervals", title_justify="left", box=None, pad_edge=False)
-    for heading in ("", f"out of fold ({card.out_of_fold.rows:,})", f"holdout ({card.holdout.rows:,})"):
+    for heading in ("", f"out of fold ({card.out_of_fold.rows:,})", _held_out(card)):
         table.add_column(heading)
     words = {
         "auc": "AUC",
@@ -76,10 +76,14 @@ def _figures(card: Scorecard) -> Table:
         "calibration_error": "ECE",
         "calibration_slope": "Calibration slope",
     }
-    held = card.holdout.figures()
+    held = card.holdout.figures() if card.holdout else {}
     for name, figure in card.out_of_fold.figures().items():
-        table.add_row(words[name], str(figure), str(held[name]))
+        table.add_row(words[name], str(figure), str(held.get(name, "not yet")))
     return table
+
+
+def _held_out(card: Scorecard) -> str:
+    return f"holdout ({card.holdout.rows:,})" if card.holdout else "holdout (none yet)"
 
 
 def _newest_drift(store: AssetStore) -> DriftReport | None:

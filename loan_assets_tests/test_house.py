@@ -131,15 +131,15 @@ def test_every_table_is_typed_and_shows_its_columns() -> None:
 
 def test_every_group_is_judged_and_what_others_build_on_can_stop_a_run() -> None:
     checks = {key: GRAPH.get_check_spec(key) for key in GRAPH.asset_check_keys}
-    assert {GRAPH.get(key.asset_key).group_name for key in checks} == set(OWNERS)
+    assert {GRAPH.get(key.asset_key).group_name for key in checks} == set(OWNERS) - {"registry"}
     blocking = {GRAPH.get(key.asset_key).group_name for key, spec in checks.items() if spec.blocking}
-    assert blocking == set(OWNERS) - {"monitoring"}
+    assert blocking == set(OWNERS) - {"monitoring", "outcomes", "registry"}
 
 
 def test_sensors_and_schedules_run_from_the_first_start() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert sensors == dict.fromkeys(
-        ("keep_graph_fresh", "retrain_on_drift", "statements_arrive", "clear_killed_runs"),
+        ("keep_graph_fresh", "act_on_decisions", "outcomes_arrive", "statements_arrive", "clear_killed_runs"),
         dg.DefaultSensorStatus.RUNNING,
     )
     (schedule,) = defs.schedules or []
@@ -154,12 +154,22 @@ def test_the_night_watches_the_day_that_ended() -> None:
     assert request.partition_key == "2026-02-28"
 
 
-def test_only_people_drift_and_the_first_job_ask_for_a_model() -> None:
+def test_only_people_decisions_and_the_first_job_ask_for_a_model() -> None:
     by_itself = {
         key.to_user_string() for key in GRAPH.get_all_asset_keys() if GRAPH.get(key).automation_condition is not None
     }
     everything = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}
-    assert everything - by_itself == {"raw_loan_book", "default_model", "prediction_log", "drift_report"}
+    daily = {
+        "prediction_log",
+        "batch_quality",
+        "drift_report",
+        "outcomes",
+        "outcome_quality",
+        "live_performance",
+        "live_fairness",
+        "retrain_decision",
+    }
+    assert everything - by_itself == {"raw_loan_book", "default_model", "gate_verdict", "champion", *daily}
 
 
 def test_the_readme_draws_the_graph_as_it_is() -> None:

@@ -55,6 +55,7 @@ def test_the_figures_reach_the_bar(ran: Home) -> None:
     assert card.out_of_fold.auc.value >= 0.786
     assert card.out_of_fold.brier.value <= 0.134
     assert card.out_of_fold.calibration_error.value <= 0.012
+    assert card.holdout is not None
     assert card.holdout.rows == 6_000
     assert 0.29 <= card.threshold <= 0.33
     assert min(card.approval_ratios.values()) >= 0.8

@@ -1,4 +1,4 @@
-"""A real `dagster dev`: from real logs and reports exactly one retraining, and a queue that a kill does not stop."""
+"""A real `dagster dev`: the whole loop unattended on real logs, reports and outcomes; a queue that no kill stops."""
 
 from __future__ import annotations
 
@@ -9,31 +9,40 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from bento.places import Places
 from loan_assets.books import LoanBook
 from loan_assets.credit.scenarios import SCENARIOS
+from loan_assets.credit.succession import Action, Kind
+from loan_assets.endpoint import Endpoint, served
 from loan_assets.policy import POLICY
 from loan_assets.rehearsal import as_applications, days_up_to_today, held_out
 from loan_assets.resources.asset_store import AssetStore
-from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
+from loan_assets.resources.decisions import MOVED, Decisions, Step
+from loan_assets.resources.registry import CHAMPION, Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 from loan_assets_tests.bento.conftest import Box
 from loan_assets_tests.conftest import ROOT, Home, loan_assets
 
 BAD, CALM = "sudden-shift", "quiet"
-LIVED = (BAD, BAD, CALM, BAD, BAD, BAD)
+# From this day on the world is what it was.
+RETURNS = 4
 ROWS = 600
 
 
@@ -120,74 +129,160 @@ def eventually(holds: Callable[[], bool], seconds: float, otherwise: str) -> Non
         time.sleep(0.5)
 
 
-def log_days(settings: Settings, book: LoanBook, days: list[str]) -> None:
-    """Each day's applications, answered by the champion and put on record under that day."""
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
-    for number, (day, scenario) in enumerate(zip(days, LIVED, strict=True)):
-        drawn = SCENARIOS[scenario](held_out(store, ROWS, seed=number), book)
-        places = Places(
-            box=settings.releases / ReleaseStore(root=str(settings.releases)).champion().path,
-            releases=settings.releases,
-            online=settings.online,
-            predictions=settings.predictions,
-            tokens=None,
-            rehearsed_day=day,
-        )
-        box = Box(places)
-        assert box.post("/score", {"applications": as_applications(drawn)}).status == 200
-        box.close()
+def forget_today(settings: Settings) -> None:
+    """Leave of the journal that the first version was put in force."""
+    journal = settings.home / "decisions" / "journal.log"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
 
 
-def looks(instance: dg.DagsterInstance) -> int:
-    """How many times the sensor has looked and found nothing to ask for."""
-    states = instance.all_instigator_state(instigator_statuses=None)
-    (state,) = [state for state in states if state.instigator_name == "retrain_on_drift"]
-    return len(instance.get_ticks(state.instigator_origin_id, state.selector_id))
+def log_day(settings: Settings, applications: pd.DataFrame, day: str) -> list[str]:
+    """A day's applications, answered by the champion and put on record under that day; returns the requests' names."""
+    champion = ReleaseStore(root=str(settings.releases)).champion()
+    places = Places(
+        box=settings.releases / champion.path,
+        releases=settings.releases,
+        online=settings.online,
+        predictions=settings.predictions,
+        tokens=None,
+        rehearsed_day=day,
+    )
+    box = Box(places)
+    names = [f"{day}-{row:03}" for row in range(len(applications))]
+    for name, application in zip(names, as_applications(applications), strict=True):
+        reply = box.post("/score", {"applications": [application]}, x_request_id=name)
+        assert reply.status == 200
+    box.close()
+    return names
 
 
-def test_six_days_ask_for_one_retraining_that_survives_a_restart_and_a_repeated_report(
+def outcomes_land(settings: Settings, day: str, names: list[str], label: NDArray[np.int64]) -> None:
+    place = settings.home / "labels"
+    place.mkdir(exist_ok=True)
+    at = pd.Timestamp(f"{day} 12:00", tz="UTC")
+    table = pd.DataFrame({"request_id": names, "label": label, "label_timestamp": at})
+    table.to_parquet(place / f".{day}.parquet", index=False)
+    (place / f".{day}.parquet").rename(place / f"{day}.parquet")
+
+
+class Caller:
+    """Asks the endpoint one question after another until told to stop, and keeps count."""
+
+    def __init__(self, endpoint: Endpoint, application: dict[str, Any]) -> None:
+        self.answered: list[tuple[float, int]] = []
+        self.failed = 0
+        self._endpoint, self._application, self._over = endpoint, application, threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.05):
+            try:
+                reply = self._endpoint.post("/score", {"applications": [self._application]})
+                version = int(reply.body["model_version"])
+                self.answered.append((time.time(), version))
+            except (OSError, KeyError, TypeError):
+                self.failed += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join(timeout=40)
+
+    def last_by_another(self, version: int, since: float) -> float:
+        """Seconds from an instant to the last answer by another version; 0 where there was none."""
+        others = [at for at, by in self.answered if by != version and at > since]
+        return max(others) - since if others else 0.0
+
+    def has_moved_to(self, version: int) -> bool:
+        return [by for _, by in self.answered[-20:]] == [version] * 20
+
+
+def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended(  # noqa: PLR0915 - one story
     home: Settings, book: LoanBook, tmp_path: Path
 ) -> None:
-    days = days_up_to_today(7)[:-1]  # today already has its calm answers, and stays unwatched here
-    log_days(home, book, days)
-    retrainings = dg.RunsFilter(job_name="retrain")
-    with dg.DagsterInstance.from_config(str(home.dagster_home)) as instance:
-        with dagster_dev(home, tmp_path):
-            eventually(lambda: looking(instance), 90, "the sensor never looked")
-            watched = loan_assets("watch", *days, home=home.home)
-            assert watched.returncode == 0, watched.stdout + watched.stderr
-            assert watched.stdout.count("drifted") == 5
-            assert watched.stdout.count("steady") == 1
-            ended = max(run.end_time or 0 for run in instance.get_run_records(dg.RunsFilter(job_name="daily_watch")))
-            eventually(lambda: instance.get_runs_count(retrainings) > 0, 60, "no retraining was asked for")
-            (asked,) = instance.get_run_records(retrainings)
-            assert asked.create_timestamp.timestamp() - ended <= 60
-            assert ", ".join(days[-3:]) in asked.dagster_run.tags["loan_assets/cause"]
-            eventually(lambda: instance.get_runs(retrainings)[0].is_finished, 240, "the retraining did not end")
-            assert instance.get_runs(retrainings)[0].is_success
-        with dagster_dev(home, tmp_path):
-            before = looks(instance)
-            again = loan_assets("watch", days[-1], home=home.home)
-            assert again.returncode == 0, again.stdout + again.stderr
-            eventually(lambda: looks(instance) >= before + 2, 120, "the sensor did not look again")
-            assert instance.get_runs_count(retrainings) == 1
-        # The same data gave the same model: nothing new to learn, nothing registered, the champion unmoved.
-        newest = instance.get_latest_materialization_event(dg.AssetKey("model_version"))
-        assert newest is not None
-        assert newest.asset_materialization is not None
-        learned = newest.asset_materialization.metadata["learned"].value
-        assert str(learned).startswith("nothing new to learn")
-        assert newest.run_id == instance.get_runs(retrainings)[0].run_id
-    registry = Registry(tracking_uri=home.mlflow_uri, artifacts=home.mlflow_artifacts)
-    assert registry.aliases() == {CHAMPION: 1}
+    days = days_up_to_today(8)[:-1]  # today already has its calm answers, and was decided
+    forget_today(home)
     store = AssetStore(root=str(home.store), keep=POLICY.versions_kept)
-    stands: RegisteredVersion = store.read("model_version", RegisteredVersion)
-    assert stands.version == 1
+    decisions = Decisions(folder=str(home.decisions))
+    drawn = held_out(store, len(days) * ROWS, seed=1)
+    generator = np.random.default_rng(4)
+    rows = {day: drawn.iloc[place * ROWS : (place + 1) * ROWS] for place, day in enumerate(days)}
+    told: dict[str, tuple[list[str], NDArray[np.int64]]] = {}
+
+    def decided(kind: Kind) -> list[tuple[Step, Action]]:
+        return [(step, action) for step in decisions.steps() for action in step.actions if action.kind is kind]
+
+    def live(server: psutil.Popen, place: int) -> dg.RunRecord:
+        """A day at the endpoint, its outcomes two days later, and the run that looks at it."""
+        day = days[place]
+        is_changed = place < RETURNS
+        asked = SCENARIOS[BAD if is_changed else CALM](rows[day], book)
+        is_large = (rows[day]["credit_limit"] > drawn["credit_limit"].median()).to_numpy()
+        label = (generator.random(ROWS) < np.where(is_large, 0.36, 0.09)).astype("int64")
+        told[day] = (log_day(home, asked, day), label)
+        if 1 < place < RETURNS:
+            outcomes_land(home, day, *told[days[place - 2]])
+        run_id = launch(server, "daily_watch", partition=day)
+        eventually(lambda: ended(instance, run_id), 120, f"{day} was not watched")
+        (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))
+        assert record.dagster_run.is_success
+        return record
+
+    with (
+        dg.DagsterInstance.from_config(str(home.dagster_home)) as instance,
+        dagster_dev(home, tmp_path) as server,
+        served(home, workers=2, LOAN_PREDICTIONS=str(tmp_path / "asked")) as endpoint,
+    ):
+        caller = Caller(endpoint, as_applications(rows[days[0]].head(1))[0])
+        for place in range(3):
+            third = live(server, place)
+        (alarm, _), *_ = decided(Kind.ALARM)
+        assert alarm.date == days[2]
+        assert datetime.fromisoformat(alarm.at).timestamp() - (third.end_time or 0) <= 60
+        settled = live(server, 3).end_time or 0
+        eventually(lambda: bool(decided(Kind.PROMOTE)[1:]), 120, "nothing was promoted")
+        ((ordered, _),) = decided(Kind.RETRAIN)
+        (retraining,) = instance.get_run_records(dg.RunsFilter(job_name="retrain"))
+        eventually(lambda: ended(instance, retraining.dagster_run.run_id), 120, "the retraining did not end")
+        (retraining,) = instance.get_run_records(dg.RunsFilter(job_name="retrain"))
+        assert retraining.dagster_run.is_success
+        assert (retraining.start_time or 0) - settled <= 60
+        assert ordered.date == days[3]
+        promoted = moved(decisions, 2)
+        eventually(lambda: caller.has_moved_to(2), 30, "the endpoint did not follow the promotion")
+        assert caller.last_by_another(2, promoted) <= 5
+        for place in range(RETURNS, RETURNS + 3):
+            live(server, place)
+        eventually(lambda: bool(decided(Kind.ROLLBACK)), 60, "the first version did not come back")
+        ((_, back),) = decided(Kind.ROLLBACK)
+        assert back.version == 1
+        eventually(lambda: caller.has_moved_to(1), 90, "the endpoint did not follow the return")
+        assert caller.last_by_another(1, moved(decisions, 1)) <= 5
+        eventually(lambda: not busy(instance), 60, "something still runs")
+        asked_at = time.time()
+        back_again = loan_assets("rollback", "--version", "2", "--why", "a drill", home=home.home)
+        assert back_again.returncode == 0, back_again.stderr
+        eventually(lambda: caller.has_moved_to(2), 30, "the endpoint did not follow the command")
+        assert caller.last_by_another(2, asked_at) <= 10
+        caller.stop()
+        assert caller.failed == 0
+    registry = Registry(tracking_uri=home.mlflow_uri, artifacts=home.mlflow_artifacts)
+    assert registry.aliases()[CHAMPION] == 2
+    assert decided(Kind.ROLLBACK)[-1][1].cause.startswith("a drill")
 
 
-def looking(instance: dg.DagsterInstance) -> bool:
-    found = [state for state in instance.all_instigator_state() if state.instigator_name == "retrain_on_drift"]
-    return bool(found) and looks(instance) > 0
+def moved(decisions: Decisions, version: int) -> float:
+    """When a version was last put in force."""
+    found = [step for step in decisions.steps() if step.kind == MOVED and step.evidence["version"] == version]
+    return datetime.fromisoformat(found[-1].at).timestamp()
+
+
+def ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.is_finished
+
+
+def busy(instance: dg.DagsterInstance) -> bool:
+    return any(not record.dagster_run.is_finished for record in instance.get_run_records(limit=20))
 
 
 def test_a_killed_run_is_failed_within_a_minute_and_the_queue_moves_on(home: Settings, tmp_path: Path) -> None:

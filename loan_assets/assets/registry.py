@@ -11,7 +11,7 @@ from loan_assets.books import the_book
 from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.training import FittedModel
 from loan_assets.refusal import Refusal
-from loan_assets.resources.registry import CHAMPION, Candidate, RegisteredVersion, Registry
+from loan_assets.resources.registry import Candidate, RegisteredVersion, Registry
 
 BOOK = the_book()
 
@@ -42,6 +42,7 @@ def model_version(
             identity=_identity(default_model, scorecard),
             model_digest=default_model.model_digest,
             evidence={"dataset_digest": default_model.dataset_digest, "book_digest": BOOK.digest, **evidence},
+            standing="on trial" if default_model.origin else "passed the floors",
         )
     )
     context.add_output_metadata(
@@ -57,26 +58,6 @@ def model_version(
         }
     )
     return version
-
-
-@dg.asset_check(asset=model_version, blocking=True)
-def champion_was_judged(registry: Registry, model_version: RegisteredVersion) -> dg.AssetCheckResult:
-    """The champion in the registry carries the evidence it was admitted on; half-registered versions are listed."""
-    champion = registry.aliases().get(CHAMPION)
-    tags = registry.tags(champion) if champion is not None else {}
-    lacking = sorted({"gate", "model_digest", "dataset_digest", "oof_auc"} - set(tags))
-    wrong = f"version {champion}, the champion, lacks {', '.join(lacking)} among its evidence"
-    if champion is None:
-        wrong = "no version is champion"
-    return dg.AssetCheckResult(
-        passed=not lacking,
-        description=wrong if lacking else None,
-        metadata={
-            "champion": champion or 0,
-            "registered_now": model_version.version,
-            "half_registered": list(registry.half_registered()),
-        },
-    )
 
 
 def _identity(model: FittedModel, scorecard: Scorecard) -> str:

@@ -12,18 +12,20 @@ import numpy as np
 import pandas as pd
 
 from loan_assets.books import Role, tables, the_book
+from loan_assets.credit.candidates import newest
 from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.scoring import is_refused
-from loan_assets.credit.training import TRAIN, FittedModel, dataset_digest, onnx_probability
+from loan_assets.credit.training import TRAIN, FittedModel, calibrated, dataset_digest, onnx_probability
 from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
-from loan_assets.release import MODEL, ONNX, REFERENCE, ReleaseFacts, read_release, write_release
+from loan_assets.release import MODEL, ONNX, ORIGIN, REFERENCE, ReleaseFacts, read_release, write_release
 from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.catalog import picture, table_type
 from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.live_history import Memory
 from loan_assets.resources.online_store import OnlineTables
-from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
+from loan_assets.resources.registry import RegisteredVersion
 from loan_assets.resources.release_store import ReleaseStore
 
 BOOK = the_book()
@@ -36,15 +38,14 @@ class PublishedRelease:
 
     version: int
     digest: str
-    is_champion: bool
     threshold: float
 
 
 @dg.asset(kinds={"onnx", "numpy"})
 def model_release(
     context: dg.AssetExecutionContext,
-    registry: Registry,
     release_store: ReleaseStore,
+    memory: Memory,
     model_version: RegisteredVersion,
     default_model: FittedModel,
     scorecard: Scorecard,
@@ -53,8 +54,8 @@ def model_release(
 ) -> PublishedRelease:
     """The model as a sealed folder of plain files: trees, ONNX copy, threshold, reasons, reference rows, every digest.
 
-    It can be scored without Dagster, MLflow, scikit-learn or pickle. The champion's release is put in force once it has
-    been read back and scores like its ONNX copy. Parts that do not speak of one judged model are refused.
+    It can be scored without Dagster, MLflow, scikit-learn or pickle, and may be put in force once it has been read back
+    and scores like its ONNX copy. Parts that do not speak of one judged model are refused.
     """
     _refuse_a_mixture(model_version, default_model, scorecard, training_set)
     facts = ReleaseFacts(
@@ -68,33 +69,30 @@ def model_release(
         features=default_model.features,
         reasons={feature.name: feature.reason for feature in BOOK.features},
         threshold=scorecard.threshold,
+        calibration=default_model.calibration,
         evidence=metrics_of(scorecard),
     )
-    reference = _reference_rows(training_set, raw_loan_book)
+    reference = _reference_rows(default_model, training_set, raw_loan_book, memory)
 
     def fill(folder: Path) -> None:
         write_release(folder, facts, default_model.trees, default_model.onnx)
         write_table(reference, folder / REFERENCE)
+        (folder / ORIGIN).write_text(scorecard.origin)
 
     digest, folder = release_store.publish(model_version.version, fill)
-    # Asked now, not remembered: the alias may have moved since this version was registered.
-    is_champion = registry.aliases().get(CHAMPION) == model_version.version
     unlike = _unlike_its_onnx_copy(_gap_to_its_onnx_copy(folder, digest, training_set))
     if unlike:
-        raise Refusal(f"{unlike} It was not put in force.", "Materialize default_model again and what follows from it.")
-    if is_champion:
-        release_store.crown(model_version.version, digest)
+        raise Refusal(f"{unlike} It is not put in force.", "Materialize default_model again and what follows from it.")
     context.add_output_metadata(
         {
             "version": facts.version,
             "digest": digest,
-            "in_force": is_champion,
             "threshold": facts.threshold,
             "folder": dg.MetadataValue.path(str(folder)),
             "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         }
     )
-    return PublishedRelease(version=facts.version, digest=digest, is_champion=is_champion, threshold=facts.threshold)
+    return PublishedRelease(version=facts.version, digest=digest, threshold=facts.threshold)
 
 
 @dg.asset_check(asset=model_release, additional_ins={"training_set": dg.AssetIn()}, blocking=True)
@@ -154,9 +152,14 @@ def _refuse_a_mixture(
         )
 
 
-def _reference_rows(training_set: pd.DataFrame, received: pd.DataFrame) -> pd.DataFrame:
-    """The received columns of the training part, in its order."""
-    seen = training_set.loc[training_set["part"] == TRAIN, KEY]
+def _reference_rows(
+    model: FittedModel, training_set: pd.DataFrame, received: pd.DataFrame, memory: Memory
+) -> pd.DataFrame:
+    """The received columns of what the model stands for: the training part, or the newest days of a changed world."""
+    if model.origin is not None:
+        ledger = memory.of(BOOK).ledger(model.origin.ordered)
+        return pd.DataFrame(newest(ledger.since(model.origin.since, labelled=False), POLICY).received)
+    seen = training_set.loc[training_set["part"] == TRAIN, KEY].astype("int64")
     unknown = int((~seen.isin(received[KEY])).sum())
     if unknown:
         raise Refusal(
@@ -171,7 +174,8 @@ def _gap_to_its_onnx_copy(folder: Path, digest: str, training_set: pd.DataFrame)
     """The largest difference in probability, over every client, between a verified release and the ONNX file in it."""
     release = read_release(folder, expected=digest)
     features = training_set[list(release.facts.features)].to_numpy("float32")
-    return float(np.abs(release.score(features) - onnx_probability((folder / ONNX).read_bytes(), features)).max())
+    portable = calibrated(onnx_probability((folder / ONNX).read_bytes(), features), release.facts.calibration)
+    return float(np.abs(release.score(features) - portable).max())
 
 
 def _unlike_its_onnx_copy(gap: float) -> str | None:
@@ -218,7 +222,7 @@ def bento_carries_the_release(bento_store: BentoStore, loan_bento: BuiltBento) -
 
 @dg.asset(
     kinds={"numpy", "parquet"},
-    deps=["model_release", "online_features"],
+    deps=["champion", "online_features"],
     dagster_type=table_type("BatchScores", tables.scores(BOOK), [KEY]),
 )
 def batch_scores(

@@ -74,14 +74,20 @@ def borrower_features(book: LoanBook) -> tuple[Column, ...]:
 
 
 def training_set(book: LoanBook) -> tuple[Column, ...]:
-    """One row a client: features known on the decision day, the outcome, and the part the row plays."""
+    """One row a decision: features known then, the outcome, and the part the row plays.
+
+    After the book's clients come the logged applications whose outcome has settled, with the features as logged; who
+    applied without being a client has no number.
+    """
     part = Column(
         name="part",
         role=Role.FACT,
         kind=Kind.WORD,
-        meaning="`train`, or `holdout` for the frozen fifth that no fit ever sees",
+        meaning="`train`, `holdout` for the frozen fifth that no fit ever sees, `logged` for an answer of the endpoint",
     )
-    return (book.key, EVENT_TIME, part, book.label, *feature_values(book))
+    request = Column(name="request_id", role=Role.FACT, kind=Kind.WORD, meaning="Of a logged application; else empty")
+    client = replace(book.key, role=Role.FACT, kind=Kind.NUMBER, nullable=True)
+    return (client, EVENT_TIME, part, request, book.label, *feature_values(book))
 
 
 def predictions(book: LoanBook) -> tuple[Column, ...]:

@@ -14,16 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook
-from loan_assets.credit.batch_memory import BatchMemory
 from loan_assets.credit.candidates import Trial
+from loan_assets.credit.daily import (
+    Arrived,
+    Feed,
+    Outcome,
+    judged_arrival,
+    judged_batch,
+    ordered,
+    performance_on,
+    shares_of,
+    take_over,
+)
 from loan_assets.credit.deliberation import challenger_of, facts_of, trial_of
 from loan_assets.credit.drift import watched as watched_columns
 from loan_assets.credit.judging import refusal_threshold
-from loan_assets.credit.label_quality import LabelMemory, LabelVerdict, judge_labels
+from loan_assets.credit.label_quality import LabelMemory
 from loan_assets.credit.ledger import Ledger, Rows
 from loan_assets.credit.norms import Norms, norms_of
-from loan_assets.credit.performance import line_through, ranking_of
-from loan_assets.credit.quality import OK, QUARANTINED, REQUEST, BatchQuality, judge_batch, remember
+from loan_assets.credit.performance import line_through
+from loan_assets.credit.quality import QUARANTINED, REQUEST, BatchQuality
 from loan_assets.credit.scoring import Calibration
 from loan_assets.credit.straying import Reference
 from loan_assets.credit.succession import Action, Facts, Situation, is_due, judged, retrained, watched
@@ -84,10 +94,9 @@ class Replay:
     versions: dict[int, Version]
     situation: Situation = field(default_factory=Situation)
     ledger: Ledger = field(init=False)
-    batches: BatchMemory = field(default_factory=BatchMemory)
+    feed: Feed = field(default_factory=Feed)
     arrivals: LabelMemory = field(default_factory=LabelMemory)
-    volumes: list[int] = field(default_factory=list)
-    held: dict[str, pd.DataFrame] = field(default_factory=dict)
+    held: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(book=self.book)
@@ -116,9 +125,14 @@ class Replay:
     def live(self, day: DayOfHistory) -> DayDecided:
         """One day: score, judge the batch and the outcomes, then decide."""
         served_by = self.situation.champion
-        batch = self._judged(day)
+        if day.requests is not None:
+            day = replace(day, requests=ordered(day.requests))
+        batch, self.feed = judged_batch(
+            day.date, day.requests, self.feed, self.norms, self.book, self.policy, day.unreadable_requests
+        )
         rows, ids, scores = self._asked(day, batch, self.versions[served_by])
-        shares, columns = self._compared(rows, batch)
+        numbers = (served_by, *self.situation.archived)
+        shares, columns = shares_of(rows, batch.status, numbers, self.versions, self.policy)
         outcomes = self._settled(day)
         facts = facts_of(self.ledger, self.versions, self.situation, day.date, shares, self.policy)
         self.situation, actions = watched(self.situation, facts, self.policy)
@@ -136,7 +150,7 @@ class Replay:
             label_rows=outcomes.rows,
             label_reasons=outcomes.reasons,
             facts=facts,
-            performance=self._performance(day.date, served_by),
+            performance=performance_on(self.ledger, day.date, self.versions[served_by]),
             trial=trial,
             verdict=verdict,
             actions=(*actions, *more),
@@ -144,68 +158,32 @@ class Replay:
             scores=scores,
         )
 
-    def _judged(self, day: DayOfHistory) -> BatchQuality:
-        policy = self.policy.quality
-        batch = judge_batch(day.requests, self.norms, self.book, self.volumes, policy, self.batches)
-        if day.unreadable_requests:
-            batch = replace(batch, status=QUARANTINED, reasons=(day.unreadable_requests,))
-        if day.requests is not None and batch.status == OK:
-            self.batches = remember(self.batches, day.date, day.requests, self.norms, self.book, policy)
-        if batch.shows_volume:
-            self.volumes = [*self.volumes, batch.rows][-policy.remembered_counts :]
-        return batch
-
     def _asked(
         self, day: DayOfHistory, batch: BatchQuality, champion: Version
     ) -> tuple[Rows, tuple[str, ...], NDArray[np.float64]]:
-        """Take the requests into the ledger, each id once and in the order of the ids, and score all of them.
-
-        In whatever order a day is told, the same is learned from it.
-        """
+        """Take the requests into the ledger, each id once, and score all of them."""
         if day.requests is None or REQUEST not in day.requests.columns:
             return Rows.of(_nothing(self.book), self.book), (), np.empty(0)
-        names = day.requests[REQUEST].astype(str)
-        first = np.flatnonzero(~names.duplicated().to_numpy())
-        order = first[np.argsort(names.to_numpy(dtype=str)[first], kind="stable")]
-        taken = day.requests.iloc[order]
-        ids = tuple(names.iloc[order])
+        first = ~day.requests[REQUEST].astype(str).duplicated().to_numpy()
+        taken = day.requests.loc[first]
+        ids = tuple(taken[REQUEST].astype(str))
         rows = Rows.of(taken, self.book)
-        healthy = batch.healthy[order] & (batch.status != QUARANTINED)
+        healthy = batch.healthy[first] & (batch.status != QUARANTINED)
         self.ledger.ask(day.date, ids, rows, healthy)
         return rows.where(healthy), ids, champion.score(rows.features)
 
-    def _compared(self, rows: Rows, batch: BatchQuality) -> tuple[dict[int, float], dict[str, float]]:
-        if batch.status != OK or len(rows) < self.policy.vigilance.smallest_day:
-            return {}, {}
-        shares: dict[int, float] = {}
-        columns: dict[str, float] = {}
-        for number in (self.situation.champion, *self.situation.archived):
-            shares[number], measured = self.versions[number].reference.share(rows.received, len(rows))
-            columns = columns or measured
-        return shares, columns
-
-    def _settled(self, day: DayOfHistory) -> LabelVerdict:
+    def _settled(self, day: DayOfHistory) -> Arrived:
         """Judge what arrived, and take it over; what was held and turns out to be sound is taken over as well."""
-        told = day.outcomes
-        concerned = [request for request, _, _ in self.arrivals.waiting]
-        if told is not None and REQUEST in told.columns:
-            told = told.assign(**{REQUEST: told[REQUEST].astype(str)})
-            concerned += told[REQUEST].tolist()
-        asked = self.ledger.asked(concerned, self.versions[1])
-        verdict = judge_labels(told, asked, self.arrivals, self.policy.label_quality, day.date)
-        self.arrivals = verdict.memory
-        if day.unreadable_outcomes:
-            return replace(verdict, status=QUARANTINED, reasons=(day.unreadable_outcomes,))
-        if verdict.held is not None:
-            self.held[day.date] = verdict.held
-        for date in verdict.released:
-            self._take(day.date, self.held.pop(date))
-        self._take(day.date, verdict.labels)
-        return verdict
-
-    def _take(self, date: str, labels: pd.DataFrame) -> None:
-        taken = zip(labels[REQUEST].astype(str), labels["label"], labels["label_timestamp"], strict=True)
-        self.ledger.settle(date, [(request, int(label), str(at)) for request, label, at in taken])
+        arrived = judged_arrival(
+            day.date, day.outcomes, self.ledger, self.versions[1], self.arrivals, self.policy, day.unreadable_outcomes
+        )
+        self.arrivals = arrived.memory
+        if arrived.held:
+            self.held[day.date] = arrived.held
+        take_over(self.ledger, day.date, arrived, self.held)
+        for date in arrived.released:
+            del self.held[date]
+        return arrived
 
     def _succeeded(self, facts: Facts) -> tuple[Trial | None, str, tuple[Action, ...]]:
         """Retrain where it is due, and judge the challenger where one is on trial."""
@@ -224,19 +202,6 @@ class Replay:
         trial = trial_of(self.ledger, self.versions, self.situation, self.book, self.policy)
         self.situation, verdict, more = judged(self.situation, date, trial, succession)
         return trial, verdict, (*actions, *more)
-
-    def _performance(self, date: str, number: int) -> dict[str, float]:
-        """What the outcomes that arrived today say of the version that served, with the ends of the interval."""
-        scores, label = self.ledger.arrival(date, self.versions[number])
-        if not len(label):
-            return {}
-        found = {"rows": float(len(label)), "base_rate": float(label.mean())}
-        estimate = 1 / (1 + np.exp(-scores))
-        found["brier"] = float(((estimate - label) ** 2).mean())
-        ranking = ranking_of(scores, label)
-        if ranking is not None:
-            found |= {"auc": ranking.auc, "auc_low": ranking.low, "auc_high": ranking.high}
-        return found
 
 
 def first_version(rows: Rows, book: LoanBook, policy: Policy) -> Version:

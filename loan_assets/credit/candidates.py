@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,28 @@ from loan_assets.credit.drift import watched
 from loan_assets.credit.fairness import approval_ratio, groups_of
 from loan_assets.credit.judging import refusal_threshold
 from loan_assets.credit.ledger import Rows
-from loan_assets.credit.performance import Comparison, compare, line_through, losses
+from loan_assets.credit.performance import Comparison, Line, compare, line_through, losses
 from loan_assets.credit.scoring import Calibration, FlatTrees, is_refused, probability
 from loan_assets.credit.straying import Reference
 from loan_assets.credit.training import fit, flatten
 from loan_assets.credit.versions import Version
 from loan_assets.policy import Boosting, Policy, Succession
 
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
 Numbers = NDArray[np.float64]
+
+
+class Scorer(Protocol):
+    """What can be replaced: trees, and the calibrated log-odds that they give."""
+
+    @property
+    def trees(self) -> FlatTrees:
+        """The trees alone."""
+
+    def log_odds(self, features: NDArray[np.float32]) -> Numbers:
+        """Calibrated log-odds of default, shape (rows,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,27 +93,36 @@ class Trial:
 
 
 def fitted(
-    recipe: Recipe, old: Rows, new: Rows, champion: Version, book: LoanBook, policy: Policy
+    recipe: Recipe, old: Rows, new: Rows, champion: Scorer, book: LoanBook, policy: Policy
 ) -> tuple[FlatTrees, Calibration]:
     """One candidate: its trees and the line that calibrates them."""
-    if recipe.old_weight is None:
+    pipeline = pipeline_of(recipe, old, new, book, policy)
+    if pipeline is None:
         return champion.trees, _line(champion.trees.log_odds(new.features), new.label)
+    return flatten(pipeline), Calibration()
+
+
+def pipeline_of(recipe: Recipe, old: Rows, new: Rows, book: LoanBook, policy: Policy) -> Pipeline | None:
+    """What a recipe fits; None for the one that keeps the champion's trees."""
+    if recipe.old_weight is None:
+        return None
     if not recipe.old_weight:
         small = _for_few_rows(len(new), policy)
-        return flatten(fit(new.features.astype("float64"), new.label, book, small)), Calibration()
+        return fit(new.features.astype("float64"), new.label, book, small)
     features = np.concatenate([old.features, new.features]).astype("float64")
     weight = np.concatenate([np.full(len(old), recipe.old_weight), np.ones(len(new))])
     label = np.concatenate([old.label, new.label])
-    return flatten(fit(features, label, book, policy.boosting, weight)), Calibration()
+    return fit(features, label, book, policy.boosting, weight)
 
 
 def chosen(
-    recipes: Sequence[Recipe], old: Rows, new: Rows, champion: Version, book: LoanBook, policy: Policy
-) -> tuple[Recipe, FlatTrees, Calibration, Comparison | None]:
+    recipes: Sequence[Recipe], old: Rows, new: Rows, champion: Scorer, book: LoanBook, policy: Policy
+) -> tuple[Recipe, FlatTrees, Calibration, Comparison | None, Numbers]:
     """The recipe that cross-validation on the new rows prefers, fitted on all of them and calibrated.
 
     Where the champion's own trees are among the recipes, only what is better by a standard error replaces them. What
-    is returned last is the champion against the recipe on the new rows, each scored by a model that did not see it.
+    is returned last is the champion against the recipe on the new rows, each scored by a model that did not see it,
+    and these scores as log-odds, shape (rows,).
     """
     if recipes[0].old_weight is None:
         # What has to be flattened further, or turned round, ranks no longer; another line does not mend it.
@@ -114,11 +138,11 @@ def chosen(
     trees, calibration = fitted(best, old, new, champion, book, policy)
     estimate, line = estimates[best.name]
     against_champion = compare(champion.log_odds(new.features), estimate, new.label)
-    return best, trees, calibration if best.old_weight is None else line, against_champion
+    return best, trees, calibration if best.old_weight is None else line, against_champion, estimate
 
 
 def _estimates(
-    recipes: Sequence[Recipe], old: Rows, new: Rows, champion: Version, book: LoanBook, policy: Policy
+    recipes: Sequence[Recipe], old: Rows, new: Rows, champion: Scorer, book: LoanBook, policy: Policy
 ) -> dict[str, tuple[Numbers, Calibration]]:
     """Each recipe's calibrated log-odds for every new row, from a model that did not see it, and the calibration."""
     from sklearn.model_selection import StratifiedKFold
@@ -141,6 +165,48 @@ def _estimates(
     return {name: (raw[name] * lines[name].slope + lines[name].intercept, lines[name]) for name in raw}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A challenger as fitted: `learned_until` is the last day among its rows, `estimates` are cross-validated."""
+
+    recipe: Recipe
+    trees: FlatTrees
+    calibration: Calibration
+    threshold: float
+    normal: Line
+    rows: int
+    learned_until: int
+    chosen_by: Comparison | None
+    estimates: Numbers
+
+
+def learned(
+    recipes: Sequence[Recipe], old: Rows, new: Rows, champion: Scorer, book: LoanBook, policy: Policy
+) -> tuple[Made, Rows, Rows]:
+    """What the older part of the new world teaches, that part, and the newer part, on which it is to be tried.
+
+    Args:
+        old: rows from before the change, with outcomes.
+        new: rows from after the change with outcomes, oldest first.
+    """
+    is_train = new.day <= _last_day_to_learn_from(new.day, policy.succession)
+    train, held = new.where(is_train), new.where(~is_train)
+    recipe, trees, calibration, chosen_by, estimates = chosen(recipes, old, train, champion, book, policy)
+    estimate = probability(trees.log_odds(train.features), calibration)
+    made = Made(
+        recipe=recipe,
+        trees=trees,
+        calibration=calibration,
+        threshold=refusal_threshold(train.label, estimate, policy.refused_share_over_base_rate),
+        normal=line_through(trees.log_odds(held.features) * calibration.slope + calibration.intercept, held.label),
+        rows=len(train),
+        learned_until=int(train.day[-1]),
+        chosen_by=chosen_by if recipes is RECIPES else None,
+        estimates=estimates,
+    )
+    return made, train, held
+
+
 def challenger(
     number: int,
     recipes: Sequence[Recipe],
@@ -151,7 +217,7 @@ def challenger(
     book: LoanBook,
     policy: Policy,
 ) -> tuple[Version, Rows]:
-    """A challenger trained on the older part of the new world, and the newer part, on which it is to be tried.
+    """A challenger, and the rows on which it is to be tried.
 
     Args:
         number: its version number.
@@ -159,23 +225,20 @@ def challenger(
         new: rows from after the change with outcomes, oldest first.
         seen_since: all healthy applications from after the change; its reference for drift.
     """
-    is_train = new.day <= _last_day_to_learn_from(new.day, policy.succession)
-    train, held = new.where(is_train), new.where(~is_train)
-    recipe, trees, calibration, chosen_by = chosen(recipes, old, train, champion, book, policy)
-    estimate = probability(trees.log_odds(train.features), calibration)
-    made = Version(
+    made, _, held = learned(recipes, old, new, champion, book, policy)
+    version = Version(
         number=number,
-        recipe=recipe.name,
-        trees=trees,
-        calibration=calibration,
-        threshold=refusal_threshold(train.label, estimate, policy.refused_share_over_base_rate),
-        reference=Reference.of(_newest(seen_since, policy).received, watched(book), policy.vigilance),
-        normal=line_through(trees.log_odds(held.features) * calibration.slope + calibration.intercept, held.label),
-        rows=len(train),
-        learned_until=int(train.day[-1]),
-        chosen_by=chosen_by if recipes is RECIPES else None,
+        recipe=made.recipe.name,
+        trees=made.trees,
+        calibration=made.calibration,
+        threshold=made.threshold,
+        reference=Reference.of(newest(seen_since, policy).received, watched(book), policy.vigilance),
+        normal=made.normal,
+        rows=made.rows,
+        learned_until=made.learned_until,
+        chosen_by=made.chosen_by,
     )
-    return made, held
+    return version, held
 
 
 def _last_day_to_learn_from(day: NDArray[np.int64], succession: Succession) -> int:
@@ -233,7 +296,7 @@ def _together(held: Comparison, cross_validated: Comparison | None, name: str) -
     return float((one * held.rows**0.5 + other * cross_validated.rows**0.5) / rows**0.5)
 
 
-def _newest(rows: Rows, policy: Policy) -> Rows:
+def newest(rows: Rows, policy: Policy) -> Rows:
     """The applications of the last days: a world that is still on its way is described by where it has got to."""
     return rows.where(rows.day > rows.day[-1] - policy.succession.reference_days)
 

@@ -1,7 +1,7 @@
 """Whether a day's applicants still look like those the champion learned from.
 
 Here: which rows and columns are compared, and Evidently's verdict on them. Not here: the same distances in plain numpy
-(`straying`), what follows from drift (`vigilance`) or where days are read (`resources.prediction_logs`).
+(`straying`), what follows from drift (`succession`) or where days are read (`resources.prediction_logs`).
 
 Numbers are compared by the Wasserstein distance in standard deviations of the reference, codes by the Jensen-Shannon
 distance (natural logarithm). The limit of each column is how far chance alone takes a day of that size (`straying`):
@@ -15,7 +15,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from loan_assets.policy import Policy, Vigilance
 if TYPE_CHECKING:
     import pandas as pd
 
-    from loan_assets.credit.norms import Norms
+    from loan_assets.credit.daily import JudgedBatch
     from loan_assets.credit.straying import Reference
 
 STEADY, DRIFTED, TOO_FEW, UNFIT = "steady", "drifted", "not enough data", "quality failure"
@@ -47,9 +47,10 @@ class ColumnDrift:
 class DriftReport:
     """One day against the training reference of one model version.
 
-    `score` is the share of compared columns over their limit, None where no check was possible; `failures` says why a
-    day is unfit, `left_out` which columns nobody sent, `set_aside` which single rows were not compared. `page` is
-    Evidently's own report, empty where none was made.
+    `score` is the share of compared columns over their limit, None where no check was possible; `shares` are the same
+    against other versions, by number, the champion's among them. `failures` says why a day is unfit, `left_out` which
+    columns nobody sent, `set_aside` which single rows were not compared. `page` is Evidently's own report, empty where
+    none was made.
     """
 
     day: str
@@ -63,6 +64,7 @@ class DriftReport:
     left_out: tuple[str, ...]
     failures: tuple[str, ...]
     set_aside: tuple[str, ...] = ()
+    shares: Mapping[int, float] = field(default_factory=dict)
     page: bytes = b""
 
     def save(self, folder: Path) -> None:
@@ -80,6 +82,7 @@ class DriftReport:
         """Read what `save` wrote."""
         facts = json.loads((folder / FACTS).read_text())
         facts["columns"] = tuple(ColumnDrift(**column) for column in facts["columns"])
+        facts["shares"] = {int(number): share for number, share in facts["shares"].items()}
         facts |= {name: tuple(facts[name]) for name in ("left_out", "failures", "set_aside")}
         return cls(page=(folder / PAGE).read_bytes(), **facts)
 
@@ -96,59 +99,66 @@ class Learned:
     version: int
     digest: str
     received: pd.DataFrame
-    norms: Norms
     reference: Reference
 
     @classmethod
     def of(cls, version: int, digest: str, received: pd.DataFrame, book: LoanBook, policy: Policy) -> Learned:
         """Measure the received columns of a version's training part."""
-        from loan_assets.credit.norms import norms_of
         from loan_assets.credit.straying import Reference
 
         return cls(
             version=version,
             digest=digest,
             received=received,
-            norms=norms_of(received, book, policy.quality),
             reference=Reference.of(received, watched(book), policy.vigilance),
         )
 
 
-def report_on(day: str, answers: pd.DataFrame, learned: Learned, book: LoanBook, policy: Policy) -> DriftReport:
+def report_on(
+    day: str,
+    answers: pd.DataFrame,
+    batch: JudgedBatch,
+    champion: Learned,
+    others: Sequence[Learned],
+    book: LoanBook,
+    policy: Policy,
+) -> DriftReport:
     """Compare a day's applications with what the champion learned from, or say why that cannot be done.
 
     Args:
         day: its name.
         answers: the table of `books.tables.predictions`; answers by client number carry no received columns.
+        batch: the verdict on the day's applications; only healthy ones are compared.
+        others: former champions, against which the same is measured without a page.
     """
-    from loan_assets.credit.quality import QUARANTINED, judge_batch
-    from loan_assets.prediction_record import BY_APPLICATION
+    from loan_assets.credit.daily import applications_of
+    from loan_assets.credit.quality import OK, QUARANTINED, REQUEST
 
-    received = answers.loc[answers["asked_by"] == BY_APPLICATION]
-    # The log names every answer for ever, also where two requests go by one name.
-    named = received.assign(request_id=received["prediction_id"])
-    batch = judge_batch(named, learned.norms, book, (), policy.quality)
-    healthy = received.loc[batch.healthy] if len(received) else received
+    received = applications_of(answers)
+    healthy = received.loc[received[REQUEST].isin(batch.healthy)]
     distances: dict[str, float] = {}
     limits: dict[str, float] = {}
     page = b""
     failures: tuple[str, ...] = ()
     verdict = TOO_FEW
-    if len(received) >= policy.vigilance.smallest_day and batch.status == QUARANTINED:
+    if batch.status == QUARANTINED:
         verdict, failures = UNFIT, batch.reasons
-    elif len(healthy) >= policy.vigilance.smallest_day:
+    elif batch.status == OK and len(healthy) >= policy.vigilance.smallest_day:
         compared = [column for column in watched(book) if column.name not in batch.left_out]
-        limits = learned.reference.limits(len(healthy))
-        distances, page = by_evidently(healthy, learned.received, compared, limits, policy.vigilance)
+        limits = champion.reference.limits(len(healthy))
+        distances, page = by_evidently(healthy, champion.received, compared, limits, policy.vigilance)
         verdict = STEADY
     drifted = {name: distance > limits[name] for name, distance in distances.items()}
     score = sum(drifted.values()) / len(drifted) if drifted else None
     if score is not None and score > policy.vigilance.retrain_above:
         verdict = DRIFTED
+    shares = {} if score is None else {champion.version: score}
+    if score is not None:
+        shares |= {other.version: other.reference.share(healthy, len(healthy))[0] for other in others}
     return DriftReport(
         day=day,
-        model_version=learned.version,
-        release_digest=learned.digest,
+        model_version=champion.version,
+        release_digest=champion.digest,
         answers=len(answers),
         rows=len(received),
         verdict=verdict,
@@ -160,6 +170,7 @@ def report_on(day: str, answers: pd.DataFrame, learned: Learned, book: LoanBook,
         left_out=tuple(sorted(batch.left_out)),
         failures=failures,
         set_aside=batch.set_aside if distances else (),
+        shares=shares,
         page=page,
     )
 

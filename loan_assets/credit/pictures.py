@@ -73,7 +73,7 @@ def importance(weights: Mapping[str, float]) -> bytes:
     return _png(figure)
 
 
-def distances(moved: Mapping[str, tuple[float, float]]) -> bytes:
+def distances(moved: Mapping[str, tuple[float, float]], title: str | None = None) -> bytes:
     """How far each column has moved, farthest first, with a mark at its own limit."""
     figure, (plot,) = _canvas(1, height=0.24 * len(moved) + 1)
     ordered = sorted(moved.items(), key=lambda item: item[1])
@@ -82,7 +82,20 @@ def distances(moved: Mapping[str, tuple[float, float]]) -> bytes:
     for row, (_, (_, limit)) in enumerate(ordered):
         plot.plot([limit] * 2, [row - 0.45, row + 0.45], color=INK, linewidth=1.5)
     over = sum(distance > limit for distance, limit in moved.values())
-    plot.set(title=f"{over} of {len(moved)} columns lie beyond what a day of this size strays by chance (mark)")
+    chance = f"{over} of {len(moved)} columns lie beyond what a day of this size strays by chance (mark)"
+    plot.set(title=title or chance)
+    return _png(figure)
+
+
+def intervals(figures: Mapping[str, tuple[float, float, float]], title: str) -> bytes:
+    """Figures with the ends of their intervals, one below the other."""
+    figure, (plot,) = _canvas(1, height=0.3 * len(figures) + 1)
+    for row, (value, low, high) in enumerate(figures.values()):
+        plot.plot([low, high], [row, row], color=PALE, linewidth=4)
+        plot.plot([value], [row], "o", color=ACCENT)
+    plot.set_yticks(range(len(figures)), list(figures))
+    plot.invert_yaxis()
+    plot.set(title=title)
     return _png(figure)
 
 

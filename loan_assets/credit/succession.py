@@ -72,7 +72,8 @@ class Facts:
     """What was found out on a day.
 
     `shares` is, per version, the share of columns that lie beyond their limit; empty where the day's batch gives no
-    check. `change` is None where no outcomes of the champion's time have arrived.
+    check. `change` is None where no outcomes of the champion's time have arrived. `asked` are alarms from outside, in
+    words; what is to be learned from then begins with the champion's time, or with `first_day` where it had no other.
     """
 
     date: str
@@ -80,6 +81,7 @@ class Facts:
     change: ChangeFound | None = None
     rivals: Mapping[int, RivalFound] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
+    first_day: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
     situation = _alarmed_by_outcomes(situation, facts, policy, actions)
     for cause in facts.asked:
         actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
-        since = situation.judged_from or facts.date
+        since = situation.judged_from or facts.first_day or facts.date
         situation = _opened(situation, facts.date, since, ASKED, policy.succession)
     situation = _returned(situation, facts, policy, actions)
     situation = _closed(situation, facts, policy, actions)
@@ -237,6 +239,22 @@ def judged(
     if looks >= succession.looks or _is_worse(trial, succession):
         return _rejected(situation, f"not better: {said}")
     return replace(situation, challenger=replace(challenger, looks=looks)), WAIT, ()
+
+
+def registered(situation: Situation, number: int, known: tuple[int, ...]) -> tuple[Situation, tuple[Action, ...]]:
+    """The situation once the challenger has its number in the registry.
+
+    Training that had nothing new to learn gives a version that was known before: then there is no challenger.
+
+    Args:
+        known: the versions that are champion or were.
+    """
+    challenger = situation.challenger
+    assert challenger is not None
+    if number in known:
+        return _rejected(situation, f"nothing new to learn: the same data gave version {number}")[::2]
+    newest = max(number, situation.newest if situation.newest != challenger.number else 0)
+    return replace(situation, challenger=replace(challenger, number=number), newest=newest), ()
 
 
 def _is_better(trial: Trial, *, is_first: bool, succession: Succession) -> bool:
@@ -330,6 +348,9 @@ def is_harmful(change: ChangeFound, succession: Succession) -> bool:
 def _opened(situation: Situation, today: str, since: str, cause: str, succession: Succession) -> Situation:
     """Open an episode; one that is open and was not answered yet takes on the cause and the earlier first day."""
     episode = situation.episode
+    if episode is not None and cause == ASKED:
+        # Who asks does not know since when; the open question does.
+        since = episode.since
     if episode is not None and not episode.retrainings and _days(episode.since, since) <= succession.days_alike:
         causes = episode.causes if cause in episode.causes else (*episode.causes, cause)
         # The day on which inputs moved is seen, the one from which outcomes differ is estimated.

@@ -10,7 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook, Role
 from loan_assets.credit.lookup import TreeTables
-from loan_assets.credit.scoring import FlatTrees, probability
+from loan_assets.credit.scoring import Calibration, FlatTrees, probability
+from loan_assets.credit.versions import Origin
 from loan_assets.policy import Boosting, Splits
 from loan_assets.refusal import Refusal
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-TRAIN, HOLDOUT = "train", "holdout"
+TRAIN, HOLDOUT, LOGGED = "train", "holdout", "logged"
 # As many as a histogram of the boosting has bins.
 LEVELS = 255
 ONNX_OPSET = {"": 21, "ai.onnx.ml": 1}
@@ -38,7 +39,9 @@ class FittedModel:
     """A fitted model in its portable forms, with the digests of what it came from.
 
     `flat_gap` and `onnx_gap` are the largest differences in probability from the scikit-learn pipeline, over every row
-    of the training set, holdout included. `model_digest` names the trees: the same digest is the same model.
+    of the training set, holdout included. `model_digest` names trees and calibration: one digest is one model.
+    `origin` and `threshold` are those of a challenger, `estimates` its cross-validated probabilities for the rows that
+    it learned from, shape (rows,); a model of the book has none of them, for its scorecard finds them.
     """
 
     trees: FlatTrees
@@ -49,6 +52,10 @@ class FittedModel:
     rows: int
     flat_gap: float
     onnx_gap: float
+    calibration: Calibration = field(default_factory=Calibration)
+    threshold: float | None = None
+    origin: Origin | None = None
+    estimates: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def save(self, folder: Path) -> None:
         """Write the trees, the ONNX copy and the facts as plain files."""
@@ -56,7 +63,10 @@ class FittedModel:
 
         self.trees.save(folder / "trees")
         (folder / "model.onnx").write_bytes(self.onnx)
-        facts = {name: getattr(self, name) for name in self.__slots__ if name not in ("trees", "onnx")}
+        np.save(folder / "estimates.npy", self.estimates)
+        facts = {name: getattr(self, name) for name in self.__slots__ if name not in ("trees", "onnx", "estimates")}
+        facts["calibration"] = asdict(self.calibration)
+        facts["origin"] = self.origin.as_facts() if self.origin else None
         (folder / "model.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
     @classmethod
@@ -66,7 +76,10 @@ class FittedModel:
 
         facts = json.loads((folder / "model.json").read_text())
         facts["features"] = tuple(facts["features"])
-        return cls(trees=FlatTrees.load(folder / "trees"), onnx=(folder / "model.onnx").read_bytes(), **facts)
+        facts["calibration"] = Calibration(**facts["calibration"])
+        facts["origin"] = Origin.from_facts(facts["origin"]) if facts["origin"] else None
+        trees, onnx = FlatTrees.load(folder / "trees"), (folder / "model.onnx").read_bytes()
+        return cls(trees=trees, onnx=onnx, estimates=np.load(folder / "estimates.npy"), **facts)
 
 
 def part_of_each_row(label: NDArray[np.int64], splits: Splits) -> NDArray[np.object_]:
@@ -154,7 +167,22 @@ def fit(
     if weight is not None:
         inputs = _coarse(inputs)
     with one_thread():
-        return Pipeline([("boosting", model)]).fit(inputs, label, boosting__sample_weight=weight)
+        fitted = Pipeline([("boosting", model)]).fit(inputs, label, boosting__sample_weight=weight)
+    for stage in model._predictors:
+        nodes = stage[0].nodes
+        nodes["num_threshold"] = _in_single_precision(nodes["num_threshold"])
+    return fitted
+
+
+def _in_single_precision(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest single-precision numbers that are not above the thresholds.
+
+    For single-precision inputs every split stays what it was, and a copy that holds its thresholds in single precision
+    splits alike; rounded to the nearest, an input that lies between the two would go the other way there.
+    """
+    nearest = threshold.astype("float32")
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    return np.where(nearest > threshold, below, nearest).astype("float64")
 
 
 def _coarse(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,22 +229,45 @@ def train(training_set: pd.DataFrame, book: LoanBook, boosting: Boosting) -> tup
     seen = (training_set["part"] == TRAIN).to_numpy()
     label = training_set[book.label.name].to_numpy()
     pipeline = fit(inputs[seen], label[seen], book, boosting)
-    trees = flatten(pipeline)
+    return pipeline, proved(pipeline, Calibration(), training_set, int(seen.sum()), book)
+
+
+def proved(
+    pipeline: Pipeline, calibration: Calibration, training_set: pd.DataFrame, rows: int, book: LoanBook
+) -> FittedModel:
+    """A fitted pipeline in its portable forms, held against scikit-learn on every row.
+
+    Args:
+        pipeline: the trees, and the calibration where there is one.
+        rows: how many rows it was fitted on.
+    """
+    inputs = inputs_of(training_set, book)
+    boosting = getattr(pipeline[-1], "boosting", pipeline)  # within its calibration, where it has one
+    trees = flatten(boosting)
     TreeTables.of(trees, len(book.features))  # refuses, before anything is logged, trees that cannot be explained
-    onnx = to_onnx(pipeline, len(book.features))
+    onnx = to_onnx(boosting, len(book.features))
     with one_thread():
         expected = pipeline.predict_proba(inputs)[:, 1]
     single = inputs.astype("float32")
-    return pipeline, FittedModel(
+    portable = calibrated(onnx_probability(onnx, single), calibration)
+    return FittedModel(
         trees=trees,
         onnx=onnx,
         features=book.feature_names,
         dataset_digest=dataset_digest(training_set),
-        model_digest=model_digest(trees),
-        rows=int(seen.sum()),
-        flat_gap=float(np.abs(probability(trees.log_odds(single)) - expected).max()),
-        onnx_gap=float(np.abs(onnx_probability(onnx, single) - expected).max()),
+        model_digest=model_digest(trees, calibration),
+        rows=rows,
+        flat_gap=float(np.abs(probability(trees.log_odds(single), calibration) - expected).max()),
+        onnx_gap=float(np.abs(portable - expected).max()),
+        calibration=calibration,
     )
+
+
+def calibrated(estimate: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    """Probabilities of trees alone, as the ONNX copy gives them, after the calibration line."""
+    if calibration == Calibration():
+        return estimate
+    return probability(np.log(estimate) - np.log1p(-estimate), calibration)
 
 
 def flatten(pipeline: Pipeline) -> FlatTrees:
@@ -245,9 +296,11 @@ def flatten(pipeline: Pipeline) -> FlatTrees:
     )
 
 
-def model_digest(trees: FlatTrees) -> str:
-    """SHA-256 over the arrays: the name of a model, whatever file holds it."""
+def model_digest(trees: FlatTrees, calibration: Calibration | None = None) -> str:
+    """SHA-256 over the arrays, and over the calibration where there is one: the name of a model, in whatever file."""
     digest = hashlib.sha256()
+    if calibration is not None and calibration != Calibration():
+        digest.update(f"{calibration.slope!r} {calibration.intercept!r}\n".encode())
     for name in sorted(trees.__slots__):
         array = getattr(trees, name)
         digest.update(f"{name}:{array.dtype}:{array.shape}\n".encode())

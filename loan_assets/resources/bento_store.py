@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -196,10 +197,17 @@ def _home_of(package: str) -> Path:
 
 @contextmanager
 def _in_folder(folder: Path) -> Iterator[None]:
-    """BentoML imports the service from the working directory; put it back afterwards."""
-    before = Path.cwd()
+    """BentoML imports the service from the working directory; put that back afterwards, and forget what it imported.
+
+    A later build in this process would look for the box in a folder that is gone.
+    """
+    before, known, paths = Path.cwd(), set(sys.modules), list(sys.path)
     os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
+        sys.path[:] = paths
+        for name in set(sys.modules) - known:
+            if name.partition(".")[0] == "bento":
+                del sys.modules[name]

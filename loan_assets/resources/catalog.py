@@ -115,6 +115,8 @@ def picture(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
 
 def table_of(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
     """Rows of plain numbers and words as a table on the asset's page."""
+    if not rows:
+        return dg.MetadataValue.table([], dg.TableSchema(columns=[]))
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
 
 

@@ -45,8 +45,12 @@ PLACES = {
 MODELS = "select artifact_location from logged_models where status = 2 and lifecycle_stage = 'active'"  # 2: ready
 MOVE = """update {table} set {column} = :now || substr({column}, length(:before) + 1)
     where {column} = :before or substr({column}, 1, length(:before) + 1) = :before || '/'"""
-# The only types besides scikit-learn's own that a saved boosting model may contain.
-TRUSTED_TYPES = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+# The only types besides scikit-learn's own that a saved model may contain.
+TRUSTED_TYPES = [
+    "loan_assets.credit.calibrated.CalibratedBoosting",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,19 @@ class Experiments(dg.ConfigurableResource):  # type: ignore[type-arg]
             mlflow.log_metrics(dict(metrics))
             for name, content in pictures.items():
                 _log_bytes(mlflow, name, content)
+
+    def boosting_of(self, model_digest: str) -> Pipeline:
+        """The fitted trees that a run logged, without a calibration where it had one.
+
+        Raises:
+            Refusal: when no finished run has logged that model.
+        """
+        mlflow = connected(self.tracking_uri, self.artifacts)
+        run = mlflow.MlflowClient().get_run(run_of(mlflow, model_digest))
+        model_id = run.outputs.model_outputs[0].model_id
+        pipeline = mlflow.sklearn.load_model(f"models:/{model_id}")
+        boosting: Pipeline = getattr(pipeline[-1], "boosting", pipeline)
+        return boosting
 
     @contextmanager
     def _run(self, run_id: str | None = None) -> Iterator[Any]:

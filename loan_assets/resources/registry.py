@@ -12,11 +12,13 @@ from typing import Any
 
 import dagster as dg
 
+from loan_assets.refusal import Refusal
 from loan_assets.release import MODEL
 from loan_assets.resources.experiments import MODEL_DIGEST, alone, connected, reached, run_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 GATE, IDENTITY = "gate", "identity"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,15 @@ class RegisteredVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A judged model that may be registered. `identity` covers all that a release of it will decide by."""
+    """A judged model that may be registered.
+
+    `identity` covers all that a release of it will decide by; `standing` says what it was admitted as.
+    """
 
     identity: str
     model_digest: str
     evidence: Mapping[str, str]
+    standing: str = "passed the floors"
 
 
 class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -68,6 +74,28 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             alias = next((name for name, held in self.aliases().items() if held == version), "")
         return RegisteredVersion(version=version, alias=alias, model_digest=candidate.model_digest), is_new
 
+    def promote(self, version: int) -> None:
+        """Make a version the champion; where it was the challenger, there is none any more.
+
+        Raises:
+            Refusal: when the version carries no evidence of its gate.
+        """
+        client = self._client()
+        with alone(self.tracking_uri, "registry"):
+            if GATE not in self.tags(version):
+                raise Refusal(f"Version {version} was never judged.", "Materialize model_version again.")
+            client.set_registered_model_alias(MODEL, CHAMPION, str(version))
+            if self.aliases().get(CHALLENGER) == version:
+                client.delete_registered_model_alias(MODEL, CHALLENGER)
+
+    def judge(self, version: int, verdict: str) -> None:
+        """Write down what the gate said of a version; one that was refused is no challenger any more."""
+        client = self._client()
+        with alone(self.tracking_uri, "registry"):
+            client.set_model_version_tag(MODEL, str(version), GATE, verdict)
+            if verdict.startswith(REFUSED) and self.aliases().get(CHALLENGER) == version:
+                client.delete_registered_model_alias(MODEL, CHALLENGER)
+
     def _create(self, client: Any, candidate: Candidate) -> int:
         _ensure_model(client)
         run_id = run_of(reached(self.tracking_uri), candidate.model_digest)
@@ -80,7 +108,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             model_id=model_id,
             tags={MODEL_DIGEST: candidate.model_digest, IDENTITY: candidate.identity, **candidate.evidence},
         )
-        client.set_model_version_tag(MODEL, str(created.version), GATE, "passed the floors")
+        client.set_model_version_tag(MODEL, str(created.version), GATE, candidate.standing)
         return int(created.version)
 
     def aliases(self) -> dict[str, int]:

@@ -54,9 +54,7 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if not 0 <= share <= 1:
             raise Refusal(f"A share of {share:g} cannot be given.", "Give a share from 0 to 1.")
-        digest = pointed_at(Path(self.root) / f"v{version}")
-        if digest is None:
-            raise Refusal(f"Version {version} has no release.", "Materialize model_release of that version first.")
+        digest, _ = self.shelf_of(version)
         stands = self._standing(version, digest)
         with self._moving():
             before = read_standings(Path(self.root))
@@ -83,10 +81,31 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The release in force."""
         return self.standings().champion
 
+    def in_force(self) -> Standing | None:
+        """The release in force; None before the first."""
+        before = self._before()
+        return before.champion if before else None
+
     def champion_release(self) -> Release:
         """The champion, verified and loaded."""
         champion = self.champion()
         return read_release(Path(self.root) / champion.path, expected=champion.digest)
+
+    def released(self) -> tuple[int, ...]:
+        """The versions that have a release."""
+        shelves = Path(self.root).glob("v[0-9]*/CURRENT")
+        return tuple(sorted(int(shelf.parent.name[1:]) for shelf in shelves))
+
+    def shelf_of(self, version: int) -> tuple[str, Path]:
+        """The digest and the verified folder of a version's release in force.
+
+        Raises:
+            Refusal: when it has none, or it is damaged.
+        """
+        digest = pointed_at(Path(self.root) / f"v{version}")
+        if digest is None:
+            raise Refusal(f"Version {version} has no release.", "Materialize model_release of that version first.")
+        return digest, self.folder_of(version, digest)
 
     def folder_of(self, version: int, digest: str) -> Path:
         """The verified folder of one release."""

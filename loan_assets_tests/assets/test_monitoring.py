@@ -11,6 +11,7 @@ import pytest
 from loan_assets.assets.monitoring import drift_report
 from loan_assets.credit.drift import PAGE
 from loan_assets.refusal import Refusal
+from loan_assets.resources.decisions import Decisions
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets_tests.conftest import Home
 
@@ -40,5 +41,6 @@ def linked(metadata: Mapping[str, dg.MetadataValue], name: str) -> Path:
 def test_a_day_without_a_stored_log_is_refused_by_name(ran: Home) -> None:
     context = dg.build_asset_context(partition_key="2026-02-03")
     store = ReleaseStore(root=str(ran.settings.releases))
+    journal = Decisions(folder=str(ran.settings.decisions))
     with pytest.raises(Refusal, match=r"The log of 2026-02-03 is not stored\. Materialize prediction_log"):
-        drift_report(context, release_store=store, prediction_log={})
+        drift_report(context, release_store=store, decisions=journal, prediction_log={}, batch_quality={})

@@ -19,8 +19,9 @@ from loan_assets.refusal import Refusal
 from loan_assets.release import ReleaseFacts, write_release
 from loan_assets.resources.asset_store import write_table
 from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.resources.live_history import Memory
 from loan_assets.resources.online_store import OnlineTables
-from loan_assets.resources.registry import RegisteredVersion, Registry
+from loan_assets.resources.registry import RegisteredVersion
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets_tests.conftest import Home
 
@@ -40,9 +41,8 @@ def parts(ran: Home, received: pd.DataFrame) -> dict[str, Any]:
 
 
 def release(ran: Home, releases: Path, parts: dict[str, Any]) -> object:
-    registry = Registry(tracking_uri=ran.settings.mlflow_uri, artifacts=ran.settings.mlflow_artifacts)
-    store = ReleaseStore(root=str(releases))
-    return model_release(dg.build_asset_context(), registry=registry, release_store=store, **parts)
+    store, memory = ReleaseStore(root=str(releases)), Memory(store=str(ran.settings.store), releases=str(releases))
+    return model_release(dg.build_asset_context(), release_store=store, memory=memory, **parts)
 
 
 @pytest.mark.parametrize("part", ["model_version", "default_model", "scorecard"])

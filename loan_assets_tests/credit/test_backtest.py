@@ -133,6 +133,23 @@ def test_requests_of_a_broken_feed_are_scored_and_neither_compared_nor_learned_f
     assert len(replay.ledger.since("", labelled=False)) == LATER * ROWS
 
 
+def test_a_day_is_the_same_in_whatever_order_it_is_told(begun: Replay, quiet: list[DayOfHistory]) -> None:
+    """Copies under other names, and names given twice, are told apart by what they say, not by their place."""
+    rows = quiet[0].requests
+    assert rows is not None
+    copies = rows.head(5).assign(request_id=[f"a copy of {name}" for name in rows["request_id"].head(5)])
+    given_twice = rows.iloc[5:8].assign(request_id=rows["request_id"].iloc[8:11].tolist())
+    told = pd.concat([rows, copies, given_twice], ignore_index=True)
+    lived = []
+    for order in (told.index, told.index[::-1], np.random.default_rng(3).permutation(told.index)):
+        replay = another(begun, SMALL)
+        decided = replay.live(replace(quiet[0], requests=told.loc[order].reset_index(drop=True)))
+        (asked,) = replay.ledger.days
+        lived.append((decided.requests, asked.healthy.tolist(), asked.rows.features.tolist(), decided.scores.tolist()))
+    assert not all(lived[0][1])
+    assert lived[1:] == lived[:1] * 2
+
+
 @pytest.mark.parametrize(("rows", "is_check"), [(49, False), (60, True)])
 def test_a_day_too_small_is_no_check_and_yet_kept(
     rows: int, is_check: bool, replay: Replay, quiet: list[DayOfHistory], book: LoanBook

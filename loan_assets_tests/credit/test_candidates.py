@@ -163,7 +163,7 @@ def test_the_choice_is_made_on_a_part_of_the_old_rows_and_the_fit_on_all(
     old: Rows, turned: Rows, champion: Version, book: LoanBook
 ) -> None:
     few = replace(SMALL, succession=replace(SMALL.succession, old_rows_tried=500))
-    _, trees, _, _ = chosen(RECIPES[1:2], old, turned, champion, book, few)
+    _, trees, _, _, _ = chosen(RECIPES[1:2], old, turned, champion, book, few)
     assert trees.cover[trees.roots[0]] == len(old) + len(turned)
 
 
@@ -298,7 +298,7 @@ def test_the_choice_is_told_by_models_that_did_not_see_the_rows(
 ) -> None:
     """On outcomes that go with nothing, a model that saw them would rank them well."""
     noise = shuffled(quiet)
-    _, trees, line, against_champion = chosen(RECIPES[3:], old, noise, champion, book, SMALL)
+    _, trees, line, against_champion, _ = chosen(RECIPES[3:], old, noise, champion, book, SMALL)
     assert against_champion is not None
     assert against_champion.rows == len(noise)
     assert 0.45 < against_champion.auc_second < 0.55

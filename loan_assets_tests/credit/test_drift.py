@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from loan_assets.books import LoanBook, Role
+from loan_assets.credit.daily import Feed, applications_of, judged_batch, kept_of
 from loan_assets.credit.drift import (
     DRIFTED,
     STEADY,
@@ -15,6 +16,7 @@ from loan_assets.credit.drift import (
     report_on,
     watched,
 )
+from loan_assets.credit.norms import norms_of
 from loan_assets.credit.scenarios import SCENARIOS, sudden_shift
 from loan_assets.policy import POLICY
 
@@ -31,11 +33,16 @@ def unseen(received: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
 
 def day(applications: pd.DataFrame) -> pd.DataFrame:
     names = [f"answer-{number}/0" for number in range(len(applications))]
-    return applications.assign(asked_by="application", prediction_id=names)
+    return applications.assign(asked_by="application", prediction_id=names, request_id=names)
 
 
 def report(answers: pd.DataFrame, reference: pd.DataFrame, book: LoanBook) -> DriftReport:
-    return report_on("2026-02-02", answers, Learned.of(1, "0" * 64, reference, book, POLICY), book, POLICY)
+    norms = norms_of(reference, book, POLICY.quality)
+    asked = applications_of(answers)
+    batch, feed = judged_batch("2026-02-02", asked if len(asked) else None, Feed(), norms, book, POLICY)
+    judged = kept_of(batch, asked if len(asked) else None, feed)
+    champion = Learned.of(1, "0" * 64, reference, book, POLICY)
+    return report_on("2026-02-02", answers, judged, champion, (), book, POLICY)
 
 
 def test_a_quiet_day_is_steady_and_a_shifted_one_is_not(

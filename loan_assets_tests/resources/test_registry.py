@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 import pytest
 
+from loan_assets.refusal import Refusal
 from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate, RegisteredVersion, Registry
-from loan_assets.resources.release_store import ReleaseStore
 from loan_assets_tests.conftest import Home
 
 
@@ -102,43 +101,37 @@ def test_artifacts_of_a_moved_home_are_found_and_written_where_it_is_now(moved: 
         assert Path(place.removeprefix("file://")).is_dir()
 
 
-def test_a_registry_without_a_champion_fails_its_check_and_says_so(ran: Home, moved: Registry) -> None:
-    from loan_assets.assets.registry import champion_was_judged
+def test_a_registry_whose_champion_is_not_the_one_in_force_fails_its_check_and_says_so(moved: Registry) -> None:
+    from loan_assets.assets.succession import Champion, champion_was_judged
 
-    stands: RegisteredVersion = ran.read("model_version", RegisteredVersion)
-    judged = champion_was_judged(registry=moved, model_version=stands)
+    judged = champion_was_judged(registry=moved, champion=Champion(version=1, digest="", decided_in=1, seconds=0.0))
     assert isinstance(judged, dg.AssetCheckResult)
-    assert (judged.passed, judged.description) == (False, "no version is champion")
+    assert (judged.passed, judged.description) == (False, "the registry's champion is None, the one in force is 1")
 
 
-def test_a_deposed_champion_is_not_crowned_again_by_releasing_it_again(
-    ran: Home, moved: Registry, candidate: Candidate, tmp_path: Path, received: pd.DataFrame
-) -> None:
+def test_a_promotion_moves_the_champion_and_leaves_no_challenger(moved: Registry, candidate: Candidate) -> None:
     from dataclasses import replace
 
-    from loan_assets.assets.serving import PublishedRelease, model_release
-    from loan_assets.credit.scorecards import Scorecard
-    from loan_assets.credit.training import FittedModel
+    moved.register(candidate)
+    second, _ = moved.register(replace(candidate, identity="second", standing="on trial"))
+    assert moved.aliases() == {CHAMPION: 1, CHALLENGER: second.version}
+    moved.judge(second.version, "promoted: better")
+    moved.promote(second.version)
+    assert moved.aliases() == {CHAMPION: second.version}
+    assert moved.tags(second.version)["gate"] == "promoted: better"
 
-    first, _ = moved.register(candidate)
-    second, _ = moved.register(replace(candidate, identity="second"))
-    store = ReleaseStore(root=str(tmp_path / "releases"))
-    inputs = {
-        "default_model": ran.read("default_model", FittedModel),
-        "scorecard": ran.read("scorecard", Scorecard),
-        "training_set": ran.read("training_set"),
-        "raw_loan_book": received,
-    }
 
-    def release(version: RegisteredVersion) -> PublishedRelease:
-        context = dg.build_asset_context()
-        made = model_release(context, registry=moved, release_store=store, model_version=version, **inputs)
-        assert isinstance(made, PublishedRelease)
-        return made
+def test_a_version_that_was_refused_is_no_challenger_any_more(moved: Registry, candidate: Candidate) -> None:
+    from dataclasses import replace
 
-    assert release(first).is_champion
-    moved._client().set_registered_model_alias("loan-default", CHAMPION, str(second.version))
-    assert release(second).is_champion
-    assert store.champion().version == 2
-    assert not release(first).is_champion  # the fact it is given still says champion
-    assert store.champion().version == 2
+    moved.register(candidate)
+    second, _ = moved.register(replace(candidate, identity="second", standing="on trial"))
+    moved.judge(second.version, "refused: not better")
+    assert moved.aliases() == {CHAMPION: 1}
+
+
+def test_a_version_that_nobody_judged_cannot_be_promoted(moved: Registry, candidate: Candidate) -> None:
+    version, _ = moved.register(candidate)
+    moved._client().delete_model_version_tag("loan-default", str(version.version), "gate")
+    with pytest.raises(Refusal, match="Version 1 was never judged"):
+        moved.promote(version.version)

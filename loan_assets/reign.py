@@ -1,0 +1,262 @@
+"""The champion's reign as the platform lives it: days are looked at, challengers judged, champions put in force.
+
+Here: the rule of `credit.succession` applied to what the stores hold, each step written down before anything acts on
+it. Not here: the rule itself, how facts are measured (`credit.deliberation`), or when a step is taken (`sensors`).
+
+A step that was taken is not taken again: asking twice gives what was decided the first time. What is in force follows
+the journal, never the other way round: after a kill at any instant the next run carries out what was decided last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from loan_assets.credit.deliberation import facts_of, trial_of
+from loan_assets.credit.ledger import Ledger
+from loan_assets.credit.retraining import Order
+from loan_assets.credit.succession import (
+    Action,
+    Facts,
+    Kind,
+    Situation,
+    is_due,
+    judged,
+    registered,
+    retrained,
+    reverted,
+    watched,
+)
+from loan_assets.credit.versions import Origin
+from loan_assets.prediction_record import day_of
+from loan_assets.refusal import Refusal
+from loan_assets.release import ORIGIN
+from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, WATCH, Decisions, Step
+from loan_assets.resources.live_history import LiveHistory
+from loan_assets.resources.registry import CHAMPION, Registry
+
+# What has to run after a step: a new model and its judgement, or the judgement and the move alone.
+RETRAIN, SUCCEED = "retrain", "succeed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reign:
+    """The journal, and the places that follow it."""
+
+    decisions: Decisions
+    registry: Registry
+    history: LiveHistory
+
+    def begun(self) -> Step | None:
+        """The last step; where there is none yet, the first version is put in force if there is one.
+
+        Its gate were the floors: nothing stood before it with which it could be compared.
+        """
+        last = self.decisions.last()
+        number = self.registry.aliases().get(CHAMPION) if last is None else None
+        if number is None:
+            return last
+        cause = "the first version that passed the floors"
+        action = Action(kind=Kind.PROMOTE, cause=cause, version=number)
+        situation = Situation(champion=number, newest=number)
+        return self.decisions.record(FIRST, "", (action,), situation, after=0)
+
+    def watch(self, day: str, shares: Mapping[int, float]) -> Step | None:
+        """Look at a day: count its check, weigh the outcomes known at its end, decide.
+
+        A day that is looked at again, or later than days after it, takes its place in the order as long as nothing was
+        decided since: the days after it are then weighed anew.
+
+        Args:
+            shares: per version, the share of columns beyond their limit; empty where the day gave no check.
+
+        Returns:
+            The step; None for a day before one on which something was decided: its outcomes count from then on.
+        """
+        steps = self.decisions.steps()
+        if not steps:
+            raise Refusal("There is no champion yet.", "Run `loan-assets run` first.")
+        since = len(steps)
+        while steps[since - 1].kind == WATCH and not steps[since - 1].actions and steps[since - 1].date >= day:
+            since -= 1
+        after, recorded = steps[since:], _of_the_day(steps[:since], day)
+        if recorded is None and steps[since - 1].date <= day:
+            decided = self._decide(day, shares, steps[since - 1].situation)
+            for later in sorted({step.date for step in after if step.date > day}):
+                self._decide(later, _shares_of(_of_the_day(after, later)), self._last().situation)
+            return decided
+        if after or steps[-1].date > day or recorded is None or _shares_of(recorded) or not shares:
+            return recorded
+        # Outcomes that arrived during the day have had their say; the check of the day has not.
+        return self._decide(day, shares, steps[-1].situation, checks_only=True)
+
+    def _decide(
+        self, day: str, shares: Mapping[int, float], situation: Situation, *, checks_only: bool = False
+    ) -> Step:
+        ledger = self.history.ledger(day)
+        facts = Facts(date=day, shares=shares) if checks_only else self._facts(ledger, situation, day, shares)
+        situation, actions = watched(situation, facts, self.history.policy)
+        situation, more = self._ordered(situation, facts, ledger)
+        evidence = {
+            "shares": {str(number): share for number, share in facts.shares.items()},
+            "change": asdict(facts.change) if facts.change else None,
+            "rivals": {str(number): asdict(rival) for number, rival in facts.rivals.items()},
+            "consecutive": situation.consecutive,
+        }
+        return self.decisions.record(WATCH, day, (*actions, *more), situation, evidence, after=self._last().number)
+
+    def ask(self, cause: str, by: str) -> Step:
+        """An alarm from outside: the same rule, cooldown and budget decide what comes of it.
+
+        Raises:
+            Refusal: when there is no champion yet.
+        """
+        last = self._last()
+        day = max(last.date, day_of(datetime.now(UTC)))
+        ledger = self.history.ledger(day)
+        first_day = ledger.days[0].date if ledger.days else day
+        facts = Facts(date=day, asked=(f"{cause} (asked by {by})",), first_day=first_day)
+        situation, actions = watched(last.situation, facts, self.history.policy)
+        situation, more = self._ordered(situation, facts, ledger)
+        return self.decisions.record(PERSON, day, (*actions, *more), situation, by=by, after=last.number)
+
+    def order(self) -> Order | None:
+        """The retraining that was decided last and whose challenger is on trial; None where none is."""
+        last = self.decisions.last()
+        if last is None or last.situation.challenger is None or last.situation.episode is None:
+            return None
+        return Order(
+            day=last.situation.challenger.made,
+            champion=last.situation.champion,
+            since=last.situation.episode.since,
+            is_first=not last.situation.episode.promotions,
+        )
+
+    def fulfilled(self) -> int | None:
+        """The released version that was made to the order in force; None while there is none."""
+        order = self.order()
+        for number in reversed(self.history.releases.released()) if order else ():
+            _, folder = self.history.releases.shelf_of(number)
+            said = folder / ORIGIN
+            if order and said.exists() and Origin.from_json(said.read_text()).ordered == order.day:
+                return number
+        return None
+
+    def judge(self) -> Step | None:
+        """Try the challenger against the champion on later outcomes; None where nobody is on trial or was made yet."""
+        last, number = self.decisions.last(), self.fulfilled()
+        if last is None or number is None:
+            return None
+        judged_already = [step for step in self.decisions.steps() if step.kind == GATE and step.date == last.date]
+        if judged_already and judged_already[-1].evidence.get("challenger") == number:
+            return judged_already[-1]
+        known = (last.situation.champion, *last.situation.archived)
+        situation, actions = registered(last.situation, number, known)
+        if situation.challenger is None:
+            return self.decisions.record(GATE, last.date, actions, situation, {"challenger": number}, after=last.number)
+        ledger = self.history.ledger(last.date)
+        versions = self.history.versions({situation.champion, number}, ledger)
+        policy = self.history.policy
+        trial = trial_of(ledger, versions, situation, self.history.book, policy)
+        before = situation.champion
+        situation, verdict, actions = judged(situation, last.date, trial, policy.succession)
+        evidence = {"challenger": number, "champion": before, "verdict": verdict, "trial": asdict(trial)}
+        return self.decisions.record(GATE, last.date, actions, situation, evidence, after=last.number)
+
+    def put_in_force(self) -> Step | None:
+        """Make alias and pointer follow the journal; None where they do already.
+
+        The release is verified before anything moves, and the pointer, which serving follows, moves last.
+        """
+        last = self.begun()
+        if last is None:
+            return None
+        number, releases = last.situation.champion, self.history.releases
+        digest, _ = releases.shelf_of(number)
+        in_force = releases.in_force()
+        if in_force is not None and in_force.version == number and self.registry.aliases().get(CHAMPION) == number:
+            return None
+        self.registry.promote(number)
+        releases.crown(number, digest)
+        decided = datetime.fromisoformat(_decision_for(self.decisions.steps(), number).at)
+        seconds = (datetime.now(UTC) - decided).total_seconds()
+        evidence = {"version": number, "before": in_force.version if in_force else 0, "seconds": round(seconds, 3)}
+        return self.decisions.record(MOVED, last.date, (), last.situation, evidence, after=last.number)
+
+    def roll_back(self, to: int | None, why: str, by: str) -> tuple[Step, Step | None]:
+        """Bring a former champion back at once, the last one unless another is named; returns decision and move.
+
+        Raises:
+            Refusal: when there is none, or the named one never was champion.
+        """
+        last = self._last()
+        archived = last.situation.archived
+        number = to if to is not None else (archived[-1] if archived else None)
+        if number is None or number not in archived:
+            listed = ", ".join(str(one) for one in archived) or "none"
+            raise Refusal(
+                f"Version {number} never was champion." if number else "No other version was champion yet.",
+                f"Versions that can come back: {listed}.",
+            )
+        self.history.releases.shelf_of(number)  # verified before it is decided
+        day = max(last.date, day_of(datetime.now(UTC)))
+        action = Action(kind=Kind.ROLLBACK, cause=f"{why} (asked by {by})", version=number)
+        situation = reverted(last.situation, day, number, day)
+        decided = self.decisions.record(PERSON, day, (action,), situation, by=by, after=last.number)
+        return decided, self.put_in_force()
+
+    def what_is_due(self) -> str | None:
+        """Which job has to run now: `RETRAIN`, `SUCCEED`, or none."""
+        last = self.decisions.last()
+        if last is None:
+            return None
+        if last.situation.challenger is not None:
+            number = self.fulfilled()
+            if number is None:
+                return RETRAIN
+            steps = self.decisions.steps()
+            if not any(
+                step.kind == GATE and step.date == last.date and step.evidence.get("challenger") == number
+                for step in steps
+            ):
+                return SUCCEED
+        in_force = self.history.releases.in_force()
+        return SUCCEED if in_force is None or in_force.version != last.situation.champion else None
+
+    def _facts(self, ledger: Ledger, situation: Situation, day: str, shares: Mapping[int, float]) -> Facts:
+        versions = self.history.versions({situation.champion, *situation.archived}, ledger)
+        return facts_of(ledger, versions, situation, day, shares, self.history.policy)
+
+    def _ordered(self, situation: Situation, facts: Facts, ledger: Ledger) -> tuple[Situation, tuple[Action, ...]]:
+        succession, episode = self.history.policy.succession, situation.episode
+        outcomes = ledger.count_since(episode.since, succession.least_of_each) if episode else 0
+        if not is_due(situation, facts, outcomes, succession):
+            return situation, ()
+        return retrained(situation, facts.date, outcomes, succession)
+
+    def _last(self) -> Step:
+        last = self.begun()
+        if last is None:
+            raise Refusal("There is no champion yet.", "Run `loan-assets run` first.")
+        return last
+
+
+def _of_the_day(steps: tuple[Step, ...], day: str) -> Step | None:
+    found = [step for step in steps if step.kind == WATCH and step.date == day]
+    return found[-1] if found else None
+
+
+def _shares_of(step: Step | None) -> dict[int, float]:
+    """The check on which a step rests, by version; empty where it had none."""
+    return {int(number): share for number, share in step.evidence["shares"].items()} if step else {}
+
+
+def _decision_for(steps: tuple[Step, ...], number: int) -> Step:
+    """The step since which a version is to be in force."""
+    decided = steps[-1]
+    for step in reversed(steps):
+        if step.situation.champion != number:
+            break
+        decided = step
+    return decided

@@ -1,0 +1,155 @@
+"""The one door for decisions: every alarm, retraining, verdict, promotion and return is written down here, or was none.
+
+Here: an append-only journal of steps, each with what was decided, by whom, on what evidence, and the situation after
+it. Not here: the rule that decides (`credit.succession`), or what is done about a decision (`reign`).
+
+A line is eight hexadecimal digits of CRC-32, a space and one JSON object, as in the prediction log. A step is one line,
+written and forced to disk before anything acts on it; a line that a kill cut short was never acted on, and is removed
+by the next writer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from filelock import FileLock
+
+from loan_assets.credit.succession import Action, Kind, Situation
+from loan_assets.refusal import Refusal
+
+# What a step was: the first version put in force, a day looked at, a challenger judged, a person's word, a move made.
+FIRST, WATCH, GATE, PERSON, MOVED = "first", "watch", "gate", "person", "moved"
+RULE = "the rule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One line of the journal.
+
+    `number` counts from 1, `at` is the instant it was written, `date` the business day it is about. `situation` is what
+    the rule remembers after it. `evidence` are the figures that it rests on.
+    """
+
+    number: int
+    at: str
+    date: str
+    kind: str
+    by: str
+    actions: tuple[Action, ...]
+    situation: Situation
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        """The step as it is written."""
+        facts = {**asdict(self), "situation": self.situation.as_facts()}
+        content = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+        return b"%08x %b\n" % (zlib.crc32(content), content)
+
+    @classmethod
+    def of_line(cls, line: bytes) -> Step | None:
+        """Read what `line` gave; None for one that was cut short or altered."""
+        checksum, _, content = line.rstrip(b"\n").partition(b" ")
+        try:
+            if not line.endswith(b"\n") or int(checksum, 16) != zlib.crc32(content):
+                return None
+            facts = json.loads(content)
+        except ValueError:
+            return None
+        actions = tuple(Action(**{**action, "kind": Kind(action["kind"])}) for action in facts["actions"])
+        return cls(**{**facts, "actions": actions, "situation": Situation.from_facts(facts["situation"])})
+
+
+class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The journal at `folder`/journal.log."""
+
+    folder: str
+
+    def record(
+        self,
+        kind: str,
+        date: str,
+        actions: Sequence[Action],
+        situation: Situation,
+        evidence: Mapping[str, Any] | None = None,
+        *,
+        by: str = RULE,
+        after: int,
+    ) -> Step:
+        """Write one step down, whole or not at all, and force it to disk.
+
+        Args:
+            after: the number of the step from which this one was decided; 0 for the first.
+
+        Raises:
+            Refusal: when another step was written in between, for this one was decided without knowing of it.
+        """
+        place = self._journal
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_suffix(".lock")):
+            steps, whole = self._read()
+            last = steps[-1].number if steps else 0
+            if last != after:
+                raise Refusal(
+                    f"Step {last} was decided while this one was considered from step {after}.",
+                    "Run again; it will be considered from where things stand now.",
+                )
+            step = Step(
+                number=last + 1,
+                at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                date=date,
+                kind=kind,
+                by=by,
+                actions=tuple(actions),
+                situation=situation,
+                evidence=dict(evidence or {}),
+            )
+            with place.open("r+b" if place.exists() else "wb") as journal:
+                journal.truncate(whole)
+                journal.seek(whole)
+                journal.write(step.line())
+                journal.flush()
+                os.fsync(journal.fileno())
+        return step
+
+    def steps(self) -> tuple[Step, ...]:
+        """Everything that was ever decided, oldest first.
+
+        Raises:
+            Refusal: when a line is not what was written.
+        """
+        return self._read()[0]
+
+    def last(self) -> Step | None:
+        """The newest step; None before the first."""
+        steps = self.steps()
+        return steps[-1] if steps else None
+
+    def _read(self) -> tuple[tuple[Step, ...], int]:
+        """Every step, and how many bytes hold them: a last line without an end was never a step."""
+        if not self._journal.exists():
+            return (), 0
+        steps, whole = [], 0
+        for number, line in enumerate(self._journal.read_bytes().splitlines(keepends=True), start=1):
+            step = Step.of_line(line)
+            if step is None and not line.endswith(b"\n"):
+                break
+            if step is None or step.number != number:
+                raise Refusal(
+                    f"Line {number} of {self._journal} is not what was written there.",
+                    "Restore the journal from a backup; the champion goes on serving, nothing new is decided.",
+                )
+            steps.append(step)
+            whole += len(line)
+        return tuple(steps), whole
+
+    @property
+    def _journal(self) -> Path:
+        return Path(self.folder) / "journal.log"
