@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from loan_assets.credit.realised import realised
 from loan_assets.credit.timeline import page_of
 from loan_assets.credit.training import model_digest
 from loan_assets.credit.versions import Version
+from loan_assets.day_file import read_day
 from loan_assets.histories import (
     DECISIONS,
     MODELS,
@@ -40,9 +40,6 @@ from loan_assets.policy_file import policy_of
 from loan_assets.refusal import Refusal
 from loan_assets.release import FACTS, MODEL, ReleaseFacts, read_release, write_release
 from loan_assets.sealed import seal
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -> None:
@@ -124,6 +121,8 @@ def score_file(model: Path, rows: Path, out: Path) -> int:
     import pandas as pd
 
     book = the_book()
+    if not rows.exists():
+        raise Refusal(f"{rows} is not there.", "Give a Parquet file of applications.")
     if not (model / FACTS).exists():
         raise Refusal(f"{model} holds no model.", "Give a folder like out/models/1 of a backtest, or a release.")
     release = read_release(model, carries_reference=(model / "reference.parquet").exists())
@@ -132,12 +131,7 @@ def score_file(model: Path, rows: Path, out: Path) -> int:
             f"{model} was made by book {release.facts.book_digest}, not {book.digest}.",
             "Score with the version of loan_assets that made it.",
         )
-    try:
-        table: pd.DataFrame = pd.read_parquet(rows)
-    except FileNotFoundError:
-        raise Refusal(f"{rows} is not there.", "Give a Parquet file of applications.") from None
-    except (OSError, ValueError) as unreadable:
-        raise Refusal(f"{rows} cannot be read as Parquet ({type(unreadable).__name__}).", "Mend the file.") from None
+    table = read_day(rows, str(rows), "Mend the file.")
     named = received_columns(table, book, str(rows))
     scores = release.score(features_of(numbers_of(named, book), book))
     kept = {name: table[name] for name in table.columns if str(name) in ("request_id", "customer_id", book.key.name)}

@@ -270,7 +270,7 @@ def backtest(
     out: Annotated[Path, typer.Option(help="Folder for decisions, scores, models and the report.")],
     policy: Annotated[Path | None, typer.Option(help="YAML with fields of policy.py to set otherwise.")] = None,
     until: Annotated[str, typer.Option(help="Last day to live through, 2026-11-24 style.")] = "",
-    seed: Annotated[int, typer.Option(help="For every random draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="For every random draw.", min=0)] = 0,
 ) -> None:
     """Live through a history of your own: what this policy would have noticed, trained, promoted and taken back."""
     from loan_assets.backtesting import backtest as replay

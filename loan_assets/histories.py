@@ -26,6 +26,7 @@ from loan_assets.credit.backtest import DayDecided, DayOfHistory
 from loan_assets.credit.conformance import conform_columns, in_the_books_words
 from loan_assets.credit.quality import REQUEST
 from loan_assets.credit.realised import Realised
+from loan_assets.day_file import read_day
 from loan_assets.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ class History:
             asked, no_requests = _tried(self.predictions / f"{day}{SUFFIX}")
             told, no_outcomes = _tried(self.labels / f"{day}{SUFFIX}")
             if asked is not None:
-                asked, no_requests = _once(in_the_books_words(_keyed(asked, book), book.received), day)
+                asked, no_requests = _once(
+                    in_the_books_words(_keyed(asked, book), book.received), f"the requests of {day}"
+                )
             if told is not None and LABEL not in told.columns:
                 told = told.rename(columns={book.label.name: LABEL})
             yield DayOfHistory(
@@ -150,9 +153,12 @@ def _named(folder: Path) -> tuple[str, ...]:
 
 def _day(name: str, where: str) -> date:
     try:
-        return date.fromisoformat(name)
+        day = date.fromisoformat(name)
     except ValueError:
-        raise Refusal(f"{where} is named by no day.", "Name days like 2026-11-24.") from None
+        day = None
+    if day is None or day.isoformat() != name:
+        raise Refusal(f"{where} is named by no day.", "Name days like 2026-11-24.")
+    return day
 
 
 def _tried(path: Path) -> tuple[pd.DataFrame | None, str]:
@@ -163,11 +169,11 @@ def _tried(path: Path) -> tuple[pd.DataFrame | None, str]:
         return None, unreadable.cause
 
 
-def _once(table: pd.DataFrame, day: str) -> tuple[pd.DataFrame, str]:
+def _once(table: pd.DataFrame, called: str) -> tuple[pd.DataFrame, str]:
     """Each column once, and what is wrong where two are the same in the book's words: nobody knows which is meant."""
     repeated = table.columns.duplicated()
     named = sorted({str(name) for name in table.columns[repeated]})
-    return table.loc[:, ~repeated], f"the requests of {day} have {', '.join(named)} more than once" if named else ""
+    return table.loc[:, ~repeated], f"{called}: {', '.join(named)} more than once" if named else ""
 
 
 def _read(path: Path) -> pd.DataFrame | None:
@@ -176,15 +182,7 @@ def _read(path: Path) -> pd.DataFrame | None:
     Raises:
         Refusal: when it is no Parquet file or was cut short.
     """
-    import pandas as pd
-    import pyarrow as pa
-
-    if not path.exists():
-        return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as unreadable:
-        raise Refusal(f"{path} cannot be read as Parquet ({type(unreadable).__name__}).", MEND) from None
+    return read_day(path, str(path), MEND) if path.exists() else None
 
 
 def _keyed(table: pd.DataFrame, book: LoanBook) -> pd.DataFrame:
@@ -203,9 +201,11 @@ def received_columns(table: pd.DataFrame, book: LoanBook, file: str) -> pd.DataF
     """Rows to score in the book's words.
 
     Raises:
-        Refusal: naming the file and the columns that a score needs and that are missing.
+        Refusal: naming the file and the columns that a score needs and that are missing, or there twice.
     """
-    named = in_the_books_words(_keyed(table, book), book.received)
+    named, repeated = _once(in_the_books_words(_keyed(table, book), book.received), file)
+    if repeated:
+        raise Refusal(f"{repeated}.", "Give each column once, as in the source or in the book's words.")
     needed = {column for feature in book.features for column in feature.inputs}
     missing = sorted(needed - set(named.columns))
     if missing:

@@ -11,6 +11,7 @@ Here: reading YAML into the policy's own types, every misspelt or misshapen fiel
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 from loan_assets.policy import POLICY, Policy
 from loan_assets.refusal import Refusal
 
+# Fields that are shares, probabilities or areas under a curve.
+SHARES = re.compile(r"_(share|chance|quantile|above|out|learned|ratio|rate|auc)$|[.](quantile|confidence|auc|brier)$")
 NEXT = "Name sections and fields as in loan_assets/policy.py and give each a value of the same kind."
 
 
@@ -66,10 +69,31 @@ def _typed(value: Any, before: Any, where: str) -> Any:
         if isinstance(value, list) and len(value) == len(before):
             return tuple(_typed(one, known, where) for one, known in zip(value, before, strict=True))
         raise Refusal(f"{where} takes {len(before)} values.", NEXT)
-    if type(before) is float and type(value) is int:
+    if type(before) is float and (type(value) is int or _is_written_float(value)):
         value = float(value)
     if type(value) is not type(before):
         raise Refusal(f"{where} takes a value of type {type(before).__name__}, not {type(value).__name__}.", NEXT)
-    if isinstance(value, float) and math.isnan(value):
-        raise Refusal(f"{where} is not a number.", NEXT)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        _check(value, before, where)
     return value
+
+
+def _is_written_float(value: Any) -> bool:
+    """Whether this is a fraction in the notation that YAML 1.1 takes for text: 5e-3."""
+    return isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) is not None
+
+
+def _check(value: float, before: float, where: str) -> None:
+    """Refuse what the field cannot mean: each keeps the sign of its standard value, shares stay within 0 and 1.
+
+    Raises:
+        Refusal: naming the field and what it takes.
+    """
+    if not math.isfinite(value):
+        raise Refusal(f"{where} is not a number.", NEXT)
+    if type(before) is int and before > 0 and value < 1:
+        raise Refusal(f"{where} takes a whole number of at least 1, not {value}.", NEXT)
+    if (before > 0 and value < 0) or (before < 0 and value > 0):
+        raise Refusal(f"{where} takes a {'positive' if before > 0 else 'negative'} number, not {value}.", NEXT)
+    if SHARES.search(where) and before <= 1 < value:
+        raise Refusal(f"{where} takes a share between 0 and 1, not {value}.", NEXT)

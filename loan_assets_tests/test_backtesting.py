@@ -128,6 +128,10 @@ def test_rows_that_cannot_be_scored_are_refused_by_column(lived: Lived, tmp_path
     out = ["--input", str(rows), "--out", str(tmp_path / "out.parquet")]
     done = CliRunner().invoke(app, ["score", "--model", model, *out])
     assert (done.exit_code, "PAY_0" in done.output) == (2, True)
+    twice = next(iter(lived.tables.predictions.values()))
+    twice.assign(age=twice["AGE"]).to_parquet(rows)
+    done = CliRunner().invoke(app, ["score", "--model", model, *out])
+    assert (done.exit_code, "age more than once" in done.output) == (2, True)
     done = CliRunner().invoke(app, ["score", "--model", str(tmp_path), *out])
     assert (done.exit_code, "holds no model" in done.output) == (2, True)
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from loan_assets.books import LoanBook
+from loan_assets.day_file import read_day
 from loan_assets.histories import History
 from loan_assets.refusal import Refusal
 from loan_assets_tests.conftest import Lived
@@ -130,3 +134,24 @@ def test_a_column_that_is_there_under_both_names_is_set_aside_by_name(small: Pat
     rows.assign(credit_limit=rows["LIMIT_BAL"] * 2).to_parquet(path, index=False)
     first = next(history_in(small).over([day_name(0)], book))
     assert "credit_limit more than once" in first.unreadable_requests
+
+
+def test_a_day_is_named_in_one_way_only(small: Path) -> None:
+    path = small / "predictions" / f"{day_name(0)}.parquet"
+    path.rename(path.with_name(f"{day_name(0).replace('-', '')}.parquet"))
+    with pytest.raises(Refusal, match="named by no day"):
+        history_in(small).days()
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "dictionary", "with an empty one", "fractions"])
+def test_a_request_is_called_the_same_in_every_file(kind: str, tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {
+        "int64": pa.array([7, 8, 9], pa.int64()),
+        "int32": pa.array([7, 8, 9], pa.int32()),
+        "dictionary": pa.array(["7", "8", "9"]).dictionary_encode(),
+        "with an empty one": pa.array([7, 8, 9, None], pa.int64()),
+        "fractions": pa.array([7.0, 8.0, 9.0]),
+    }
+    path = tmp_path / "day.parquet"
+    pq.write_table(pa.table({"request_id": numbers[kind]}), path)
+    assert list(read_day(path, "the day", "")["request_id"])[:3] == ["7", "8", "9"]

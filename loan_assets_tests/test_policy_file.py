@@ -72,3 +72,26 @@ def test_what_is_no_yaml_or_not_there_is_refused(tmp_path: Path) -> None:
         policy_of(tmp_path / "policy.yaml")
     with pytest.raises(Refusal, match="is not there"):
         policy_of(tmp_path / "none.yaml")
+
+
+def test_a_fraction_may_be_written_with_an_exponent(tmp_path: Path) -> None:
+    policy = policy_of(written(tmp_path, "label_quality:\n  rate_chance: 5e-3\n  rate_chance_together: 1E-2\n"))
+    assert (policy.label_quality.rate_chance, policy.label_quality.rate_chance_together) == (0.005, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("succession:\n  budget: 0\n", "succession.budget takes a whole number of at least 1"),
+        ("vigilance:\n  consecutive: -3\n", "vigilance.consecutive takes a whole number of at least 1"),
+        ("vigilance:\n  retrain_above: 1.2\n", "vigilance.retrain_above takes a share between 0 and 1"),
+        ("vigilance:\n  quantile: 97\n", "vigilance.quantile takes a share between 0 and 1"),
+        ("succession:\n  held_out: 3\n", "succession.held_out takes a share between 0 and 1"),
+        ("succession:\n  floor_auc: 55\n", "succession.floor_auc takes a share between 0 and 1"),
+        ("succession:\n  hopeless_z: 2\n", "succession.hopeless_z takes a negative number"),
+        ("succession:\n  first_gain: -0.1\n", "succession.first_gain takes a positive number"),
+        ("succession:\n  growth: .inf\n", "succession.growth is not a number"),
+    ],
+)
+def test_a_value_that_a_field_cannot_mean_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, text)

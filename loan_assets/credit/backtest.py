@@ -169,8 +169,8 @@ class Replay:
         ids = tuple(taken[REQUEST].astype(str))
         rows = Rows.of(taken, self.book)
         healthy = batch.healthy[first] & (batch.status != QUARANTINED)
-        self.ledger.ask(day.date, ids, rows, healthy)
-        return rows.where(healthy), ids, champion.score(rows.features)
+        asked = self.ledger.ask(day.date, ids, rows, healthy)
+        return rows.where(asked.healthy), ids, champion.score(rows.features)
 
     def _settled(self, day: DayOfHistory) -> Arrived:
         """Judge what arrived, and take it over; what was held and turns out to be sound is taken over as well."""

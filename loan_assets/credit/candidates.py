@@ -189,15 +189,14 @@ def learned(
         old: rows from before the change, with outcomes.
         new: rows from after the change with outcomes, oldest first.
     """
-    is_train = new.day <= _last_day_to_learn_from(new.day, policy.succession)
+    is_train = new.day <= _last_day_to_learn_from(new.day, new.label, policy.succession)
     train, held = new.where(is_train), new.where(~is_train)
     recipe, trees, calibration, chosen_by, estimates = chosen(recipes, old, train, champion, book, policy)
-    estimate = probability(trees.log_odds(train.features), calibration)
     made = Made(
         recipe=recipe,
         trees=trees,
         calibration=calibration,
-        threshold=refusal_threshold(train.label, estimate, policy.refused_share_over_base_rate),
+        threshold=refusal_threshold(train.label, probability(estimates), policy.refused_share_over_base_rate),
         normal=line_through(trees.log_odds(held.features) * calibration.slope + calibration.intercept, held.label),
         rows=len(train),
         learned_until=int(train.day[-1]),
@@ -241,32 +240,31 @@ def challenger(
     return version, held
 
 
-def _last_day_to_learn_from(day: NDArray[np.int64], succession: Succession) -> int:
+def _last_day_to_learn_from(day: NDArray[np.int64], label: NDArray[np.int64], succession: Succession) -> int:
     """The day after which about a share of the rows was asked; a day is not split.
 
-    Where no day leaves about half to learn from, everything is learned from and the trial waits for the next day.
+    Where no day leaves about half to learn from, with some of either outcome, everything is learned from and the trial
+    waits for the next day.
     """
-    days, counts = np.unique(day, return_counts=True)
-    learned = np.cumsum(counts)[:-1] / len(day)
-    sensible = np.flatnonzero(learned >= succession.least_learned)
+    days, place, counts = np.unique(day, return_inverse=True, return_counts=True)
+    rows, bad = np.cumsum(counts), np.cumsum(np.bincount(place, weights=label))
+    learned = rows[:-1] / len(day)
+    enough = np.minimum(bad, rows - bad)[:-1] >= succession.least_of_each_part
+    sensible = np.flatnonzero((learned >= succession.least_learned) & enough)
     if not len(sensible):
         return int(days[-1])
     return int(days[sensible[int(np.abs(learned[sensible] - (1 - succession.held_out)).argmin())]])
 
 
 def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book: LoanBook, policy: Policy) -> Trial:
-    """Champion and challenger on held-out rows; `recent` are applications on which groups are compared."""
-    if not len(held):
+    """Champion and challenger on held-out rows; `recent` are applications on which groups are compared.
+
+    While too few rows of either outcome are there to say anything, the trial has no rows.
+    """
+    if _rarer_outcome(held.label) < policy.succession.least_of_each_part:
         return Trial(metric="auc", champion=0.0, challenger=0.0, rows=0)
     found = compare(champion.log_odds(held.features), candidate.log_odds(held.features), held.label)
-    if found is None:
-        return Trial(
-            metric="auc",
-            champion=0.0,
-            challenger=0.0,
-            rows=len(held),
-            against=("only one outcome is among the held-out rows",),
-        )
+    assert found is not None  # either outcome is there
     recalibrates = candidate.recipe == RECIPES[0].name
     against = (
         *_below_the_floors(candidate, found, held, policy.succession),
@@ -285,6 +283,11 @@ def trial(candidate: Version, champion: Version, held: Rows, recent: Rows, book:
         all_loss_z=_together(found, candidate.chosen_by, "loss_z"),
         against=against,
     )
+
+
+def _rarer_outcome(label: NDArray[np.int64]) -> int:
+    """How many rows have the outcome that fewer have."""
+    return int(min(label.sum(), len(label) - label.sum()))
 
 
 def _together(held: Comparison, cross_validated: Comparison | None, name: str) -> float:

@@ -156,9 +156,7 @@ def ask(ledger: Ledger, date: str, answers: pd.DataFrame, batch: JudgedBatch) ->
     names = tuple(applications[REQUEST].astype(str))
     rows = rows_as_logged(applications, ledger.book)
     healthy = np.isin(np.array(names, dtype=str), np.array(batch.healthy, dtype=str))
-    if names:
-        ledger.ask(date, names, rows, healthy)
-    return rows.where(healthy)
+    return rows.where(ledger.ask(date, names, rows, healthy).healthy) if names else rows
 
 
 def shares_of(

@@ -53,7 +53,7 @@ def change_of(ledger: Ledger, champion: Version, situation: Situation, policy: P
         return None
     return ChangeFound(
         evidence=found.evidence,
-        since=ledger.first_asked([day for day, _, _ in arrivals[found.position :]]),
+        since=_first_asked(ledger, arrivals[found.position :], situation),
         rows=found.rows,
         slope=found.slope,
         rate_ratio=found.rate_ratio,
@@ -68,7 +68,7 @@ def rivals_of(ledger: Ledger, versions: Versions, situation: Situation) -> dict[
     return {
         number: found
         for number in situation.archived
-        if (found := _rival(own, _arrivals(ledger, versions[number], situation), ledger)) is not None
+        if (found := _rival(own, _arrivals(ledger, versions[number], situation), ledger, situation)) is not None
     }
 
 
@@ -115,7 +115,7 @@ def _arrivals(ledger: Ledger, version: Version, situation: Situation) -> list[Ar
     """
     found = []
     for date in sorted(ledger.arrived):
-        if _is_new(situation) and date <= situation.in_force_since:
+        if not situation.is_returned and date <= situation.in_force_since:
             continue
         scores, label = ledger.arrival(date, version, situation.judged_from, situation.passed)
         if len(label):
@@ -123,9 +123,9 @@ def _arrivals(ledger: Ledger, version: Version, situation: Situation) -> list[Ar
     return found
 
 
-def _is_new(situation: Situation) -> bool:
-    """Whether the champion was promoted, not brought back."""
-    return bool(situation.in_force_since) and situation.champion == max((situation.champion, *situation.archived))
+def _first_asked(ledger: Ledger, arrivals: list[Arrival], situation: Situation) -> str:
+    """The earliest day that these arrivals tell of."""
+    return ledger.first_asked([date for date, _, _ in arrivals], situation.judged_from, situation.passed)
 
 
 def _normal(ledger: Ledger, champion: Version, situation: Situation) -> Line:
@@ -141,7 +141,7 @@ def _normal(ledger: Ledger, champion: Version, situation: Situation) -> Line:
     return line_through(np.concatenate(scores), np.concatenate(label))
 
 
-def _rival(own: list[Arrival], other: list[Arrival], ledger: Ledger) -> RivalFound | None:
+def _rival(own: list[Arrival], other: list[Arrival], ledger: Ledger, situation: Situation) -> RivalFound | None:
     """The other version's lead, summed up since it was last behind."""
     lead, first = 0.0, 0
     for position, ((_, mine, label), (_, theirs, _)) in enumerate(zip(own, other, strict=True)):
@@ -157,7 +157,7 @@ def _rival(own: list[Arrival], other: list[Arrival], ledger: Ledger) -> RivalFou
     found = compare(mine, theirs, label)
     if found is None:
         return None
-    since = ledger.first_asked([date for date, _, _ in own[first:]])
+    since = _first_asked(ledger, own[first:], situation)
     return RivalFound(evidence=lead, since=since, rows=len(label), auc_gain=found.auc_gain)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,10 +49,11 @@ Flags = NDArray[np.bool_]
 class LabelVerdict:
     """The verdict on one arrival.
 
-    `labels` are those to take over, one row a request (request_id, label, label_timestamp), none of a quarantined
-    arrival; a request that has a label already takes the one with the later timestamp. `held` are those of an arrival
-    that is held, as shuffled or for its base rate, and `released` names the days of earlier ones that turn out to be
-    sound: what was held of them is to be taken over. `memory` is what to judge the next one with.
+    `rows` is how many labels it is about: those to take over, or those that came where none is. `labels` are those to
+    take over, one row a request (request_id, label, label_timestamp), none of a quarantined arrival; a request that has
+    a label already takes the one with the later timestamp. `held` are those of an arrival that is held, as shuffled or
+    for its base rate, and `released` names the days of earlier ones that turn out to be sound: what was held of them is
+    to be taken over. `memory` is what to judge the next one with.
     """
 
     status: str
@@ -80,12 +82,12 @@ def judge_labels(
     missing = [name for name in (REQUEST, LABEL, AT) if name not in arrived.columns]
     if missing:
         reasons = [Breach(column=name, rule="is missing", rows=len(arrived)) for name in missing]
-        return _verdict(QUARANTINED, nothing, memory, reasons)
+        return _verdict(QUARANTINED, nothing, memory, reasons, rows=len(arrived))
     known = asked.drop_duplicates(REQUEST, keep="last").set_index(REQUEST)
     clean, unfit = _cleaned(arrived, known, day)
     gross = [breach for breach in unfit if breach.rows > _allowed(breach, len(arrived), labels)]
     if gross:
-        return _verdict(QUARANTINED, nothing, memory, gross, unfit)
+        return _verdict(QUARANTINED, nothing, memory, gross, unfit, rows=len(arrived))
     return _judge_clean(_latest(_joined(_table(memory.waiting), clean)), unfit, known, memory, labels, day)
 
 
@@ -105,16 +107,17 @@ def _judge_clean(
     if len(taken) < labels.smallest_arrival or _may_be_chance(label, expected, labels):
         waits = replace(memory, waiting=_rows(taken))
         few = [Breach(column=WHOLE_TABLE, rule="too few labels to judge, held for the next arrival", rows=len(taken))]
-        return _verdict(NONE, nothing, waits, few, unfit)
+        return _verdict(NONE, nothing, waits, few, unfit, rows=len(taken))
 
     def held(rule: str, after: LabelMemory) -> LabelVerdict:
         reasons = [Breach(column=LABEL, rule=rule, rows=len(taken))]
-        return replace(_verdict(QUARANTINED, nothing, replace(after, waiting=()), reasons, unfit), held=taken)
+        verdict = _verdict(QUARANTINED, nothing, replace(after, waiting=()), reasons, unfit, rows=len(taken))
+        return replace(verdict, held=taken)
 
     rate = judge_rate(arrival, memory, labels)
     if _is_flipped(label, expected, arrival, usual_effect(memory, labels), labels):
         flipped = [Breach(column=LABEL, rule=rule, rows=len(taken)) for rule in (rate.reason, "is flipped") if rule]
-        return _verdict(QUARANTINED, nothing, memory, flipped, unfit)
+        return _verdict(QUARANTINED, nothing, memory, flipped, unfit, rows=len(taken))
     same = "is the same for all" if arrival.defaults in (0, arrival.labels) else ""
     if same or rate.reason:
         return held(same or rate.reason, replace(memory, leaning=rate.leaning))
@@ -128,7 +131,7 @@ def _judge_clean(
     if not related and not is_informative(labels, arrival):
         doubtful = (*memory.doubtful, arrival)[-labels.remembered_arrivals :]
         after = replace(after, doubtful=doubtful, held=memory.held)
-    return _verdict(OK, taken, after, (), unfit, tuple(one.day for one in released))
+    return _verdict(OK, taken, after, (), unfit, tuple(one.day for one in released), rows=len(taken))
 
 
 def _verdict(
@@ -138,10 +141,11 @@ def _verdict(
     reasons: Sequence[Breach] = (),
     set_aside: Sequence[Breach] = (),
     released: tuple[str, ...] = (),
+    rows: int = 0,
 ) -> LabelVerdict:
     return LabelVerdict(
         status=status,
-        rows=len(taken),
+        rows=rows,
         reasons=tuple(str(reason) for reason in reasons),
         set_aside=tuple(str(breach) for breach in set_aside),
         labels=taken,
@@ -162,7 +166,7 @@ def _cleaned(arrived: pd.DataFrame, known: pd.DataFrame, day: str) -> tuple[pd.D
     """The labels that can be read, one a request, and how many rows could not be taken, by rule."""
     import pandas as pd
 
-    at = pd.to_datetime(arrived[AT], utc=True, errors="coerce", format="ISO8601" if _is_text(arrived[AT]) else None)
+    at = _instants(arrived[AT])
     label = arrived[LABEL].map(_as_label).to_numpy("float64")
     is_known = arrived[REQUEST].isin(known.index).to_numpy()
     asked_on = pd.to_datetime(arrived[REQUEST].map(known[DAY]), utc=True, errors="coerce")
@@ -183,8 +187,16 @@ def _cleaned(arrived: pd.DataFrame, known: pd.DataFrame, day: str) -> tuple[pd.D
     return _latest(clean[latest & agree]), found
 
 
-def _is_text(times: pd.Series[Any]) -> bool:
-    return times.dtype.kind == "O"
+def _instants(times: pd.Series[Any]) -> pd.Series[Any]:
+    """Instants and what is written as one, in UTC; anything else, a number too, is no time."""
+    import pandas as pd
+
+    if isinstance(times.dtype, pd.CategoricalDtype):
+        times = times.astype(times.cat.categories.dtype)
+    if times.dtype.kind == "M":
+        return pd.to_datetime(times, utc=True)
+    written = [value if isinstance(value, str | date) else None for value in times.astype(object)]
+    return pd.to_datetime(pd.Series(written, index=times.index, dtype=object), utc=True, errors="coerce", format="ISO8601")
 
 
 def _as_label(value: object) -> float:

@@ -82,9 +82,10 @@ class Ledger:
     told: dict[str, str] = field(default_factory=dict)
 
     def ask(self, date: str, ids: Sequence[str], rows: Rows, healthy: NDArray[np.bool_]) -> Asked:
-        """Append a day's requests, each id once; the caller has set repeated ids aside."""
+        """Append a day's requests, each id once; one asked on an earlier day tells nothing new and is set aside."""
         number = len(self.days)
-        asked = Asked(day=number, date=date, rows=rows, healthy=healthy, label=np.full(len(rows), UNKNOWN))
+        is_new = np.array([request not in self.place for request in ids], dtype=bool)
+        asked = Asked(day=number, date=date, rows=rows, healthy=healthy & is_new, label=np.full(len(rows), UNKNOWN))
         self.days.append(asked)
         for row, request in enumerate(ids):
             self.place.setdefault(request, (number, row))
@@ -132,11 +133,7 @@ class Ledger:
             asked_from: leave out what was asked before that day.
             passed: leave out what was asked between the first and the last day of each.
         """
-        places = [
-            (day, row)
-            for day, row in self.arrived.get(date, ())
-            if self.days[day].healthy[row] and _counts(self.days[day].date, asked_from, passed)
-        ]
+        places = self._heard(date, asked_from, passed)
         scores = np.array([self.scored(day, version)[row] for day, row in places], dtype="float64")
         label = np.array([self.days[day].label[row] for day, row in places], dtype=np.int64)
         return scores, label
@@ -162,16 +159,28 @@ class Ledger:
         count, bad = sum(len(label) for label in labels), sum(int(label.sum()) for label in labels)
         return count if min(bad, count - bad) >= least_of_each else 0
 
-    def first_asked(self, arrivals: Sequence[str]) -> str:
+    def first_asked(self, arrivals: Sequence[str], asked_from: str = "", passed: Sequence[tuple[str, str]] = ()) -> str:
         """The earliest day from which an outcome came on one of these days, by the middle of the first of them.
 
         Outcomes of one arrival may belong to several days: half of them were asked before the day returned.
+
+        Args:
+            asked_from: as for `arrival`.
+            passed: as for `arrival`.
         """
         for date in arrivals:
-            days = sorted(day for day, row in self.arrived.get(date, ()) if self.days[day].healthy[row])
+            days = sorted(day for day, _ in self._heard(date, asked_from, passed))
             if days:
                 return self.days[days[len(days) // 2]].date
         return self.days[-1].date if self.days else ""
+
+    def _heard(self, date: str, asked_from: str, passed: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+        """Day and row of the healthy requests whose outcome came first on a day, and that are to count."""
+        return [
+            (day, row)
+            for day, row in self.arrived.get(date, ())
+            if self.days[day].healthy[row] and _counts(self.days[day].date, asked_from, passed)
+        ]
 
     def _gathered(self, days: Iterator[Asked], *, labelled: bool) -> Rows:
         parts: list[Rows] = []

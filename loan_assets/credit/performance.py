@@ -25,6 +25,11 @@ FARTHEST = 6.0
 LOOSE = np.diag([0.25, 0.25])
 # One strange arrival is weather; it takes two to speak of a change.
 SHORTEST = 2
+# The logistic function is 0 or 1 to the last bit beyond this.
+FARTHEST_SCORE = 40.0
+# Newton's method doubles its digits with every step; halved steps add a few at the start.
+MOST_STEPS = 50
+SMALLEST_STEP = 1e-9
 # Deviations at the ends of a 95 % interval.
 TWO_SIDED = 1.959964
 
@@ -193,17 +198,29 @@ def _change(log_odds: Numbers, label: Labels, before: Line, position: int) -> Ch
 
 
 def _fitted(log_odds: Numbers, label: Labels, held: Numbers, firmness: Numbers) -> Line:
-    """Newton's method on the log likelihood less the penalty for leaving `held`."""
+    """Newton's method on the log likelihood less the penalty for leaving `held`.
+
+    The sum is strictly concave, so that a step that is halved until it climbs arrives from wherever it started; whole
+    steps circle for ever where defaults are rarer than the line before made them.
+    """
     inputs = np.column_stack([np.clip(log_odds, -FARTHEST, FARTHEST), np.ones(len(label))])
-    place = held.copy()
+
+    def height(place: Numbers) -> float:
+        moved = place - held
+        return _likelihood(log_odds, label, place) - 0.5 * float(moved @ firmness @ moved)
+
+    place, reached = held.copy(), height(held)
     information = firmness
-    for _ in range(25):
-        rate = 1 / (1 + np.exp(-(inputs @ place)))
+    for _ in range(MOST_STEPS):
+        rate = 1 / (1 + np.exp(-np.clip(inputs @ place, -FARTHEST_SCORE, FARTHEST_SCORE)))
         information = (inputs * (rate * (1 - rate))[:, None]).T @ inputs + firmness
         step = np.linalg.solve(information, inputs.T @ (label - rate) - firmness @ (place - held))
-        place = place + np.clip(step, -2.0, 2.0)
-        if float(np.abs(step).max()) < 1e-9:
+        while float(np.abs(step).max()) >= SMALLEST_STEP and height(place + step) < reached:
+            step = step / 2
+        if float(np.abs(step).max()) < SMALLEST_STEP:
             break
+        place = place + step
+        reached = height(place)
     return Line(slope=float(place[0]), intercept=float(place[1]), information=information)
 
 

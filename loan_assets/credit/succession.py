@@ -99,44 +99,43 @@ class Episode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenger:
-    """A version on trial."""
+    """A version on trial: how often it was looked at, and on how many rows the last time."""
 
     number: int
     made: str
     looks: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything that is remembered from one day to the next.
 
-    `judged_from` is the first day whose requests tell something about the champion; `normal_since` and `normal_until`
-    name the days whose outcomes are its normal where that is not its trial's. `recent` holds, for the checks in a row
-    over the limit, every version's share, newest last; `spell` are the days of the last such run, and `passed` the
-    spells of other inputs that are over: what was asked in them tells nothing of today. `retrained` are the days of
-    retrainings within a month.
+    `in_force_since` is the day on which the champion was promoted or, where it `is_returned`, came back; empty for the
+    first one. `judged_from` is the first day whose requests tell something about the champion; `normal_since` and
+    `normal_until` name the days whose outcomes are its normal where that is not its trial's. `consecutive` counts the
+    checks in a row over the limit, and `recent` holds every version's share at the last of them, newest last; `spell`
+    are the days of the last such run, and `passed` the spells of other inputs that are over: what was asked in them
+    tells nothing of today. `retrained` are the days of retrainings within a month.
     """
 
     champion: int = 1
     archived: tuple[int, ...] = ()
     newest: int = 1
     in_force_since: str = ""
+    is_returned: bool = False
     judged_from: str = ""
     normal_since: str = ""
     normal_until: str = ""
     recent: tuple[tuple[str, Mapping[int, float]], ...] = ()
     spell: tuple[str, ...] = ()
     passed: tuple[tuple[str, str], ...] = ()
+    consecutive: int = 0
     calm: int = 0
     is_answered: bool = False
     episode: Episode | None = None
     challenger: Challenger | None = None
     retrained: tuple[str, ...] = ()
-
-    @property
-    def consecutive(self) -> int:
-        """How many checks in a row were over the limit, the newest among them."""
-        return len(self.recent)
 
     def as_facts(self) -> dict[str, Any]:
         """As plain data, for a file."""
@@ -226,10 +225,15 @@ def retrained(situation: Situation, today: str, outcomes: int, succession: Succe
 def judged(
     situation: Situation, today: str, trial: Trial, succession: Succession
 ) -> tuple[Situation, str, tuple[Action, ...]]:
-    """The verdict on the challenger: `promote`, `reject`, or `wait` for more outcomes."""
+    """The verdict on the challenger: `promote`, `reject`, or `wait` for more outcomes.
+
+    A look at what was seen before is none: outcomes that come once a week do not use up a trial in a week.
+    """
     challenger, episode = situation.challenger, situation.episode
     assert challenger is not None
     assert episode is not None
+    if trial.rows <= challenger.rows:
+        return situation, WAIT, ()
     looks = challenger.looks + 1
     said = f"{trial.metric} {trial.challenger:.4f} against {trial.champion:.4f} on {trial.rows:,} later rows"
     if trial.against:
@@ -238,7 +242,7 @@ def judged(
         return _promoted(situation, today, said)
     if looks >= succession.looks or _is_worse(trial, succession):
         return _rejected(situation, f"not better: {said}")
-    return replace(situation, challenger=replace(challenger, looks=looks)), WAIT, ()
+    return replace(situation, challenger=replace(challenger, looks=looks, rows=trial.rows)), WAIT, ()
 
 
 def registered(situation: Situation, number: int, known: tuple[int, ...]) -> tuple[Situation, tuple[Action, ...]]:
@@ -299,8 +303,9 @@ def _checked(situation: Situation, facts: Facts, policy: Policy) -> Situation:
     if share > policy.vigilance.retrain_above:
         most = max(policy.succession.remembered_checks, policy.vigilance.consecutive)
         kept = (*situation.recent, (facts.date, dict(facts.shares)))[-most:]
-        return replace(situation, recent=kept, spell=(*situation.spell, facts.date), calm=0)
-    calmed = replace(situation, recent=(), calm=situation.calm + 1, is_answered=False)
+        spell, consecutive = (*situation.spell, facts.date), situation.consecutive + 1
+        return replace(situation, recent=kept, spell=spell, consecutive=consecutive, calm=0)
+    calmed = replace(situation, recent=(), consecutive=0, calm=situation.calm + 1, is_answered=False)
     if calmed.calm < policy.succession.calm_checks:
         return calmed
     is_spell = len(situation.spell) >= policy.vigilance.consecutive
@@ -414,7 +419,7 @@ def _known_outcomes(facts: Facts, succession: Succession) -> list[_Return]:
 
 def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:
     """The situation after an archived version came back because of what was seen since a day."""
-    return replace(_reigns(situation, today, number, since), episode=None)
+    return replace(_reigns(situation, today, number, since), is_returned=True, episode=None)
 
 
 def _reigns(situation: Situation, today: str, number: int, since: str) -> Situation:
@@ -425,12 +430,14 @@ def _reigns(situation: Situation, today: str, number: int, since: str) -> Situat
         champion=number,
         archived=others,
         in_force_since=today,
+        is_returned=False,
         judged_from=since,
         normal_since="",
         normal_until="",
         recent=(),
         spell=(),
         passed=(),
+        consecutive=0,
         calm=0,
         is_answered=False,
         challenger=None,

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from loan_assets.day_file import read_day
+from loan_assets.refusal import Refusal
 from loan_assets.resources.landing import CHANGES
 from loan_assets.resources.loan_source import told
 from loan_assets.settings import without_secrets
@@ -38,15 +40,12 @@ class ArrivedFile:
 
     def table(self) -> tuple[pd.DataFrame | None, str]:
         """What the file says, or why it cannot be read: one bad file does not stop the loop."""
-        import pandas as pd
-        import pyarrow as pa
-
         if self.content is None:
             return None, ""
         try:
-            return pd.read_parquet(io.BytesIO(self.content)), ""
-        except (OSError, ValueError, pa.ArrowException) as unreadable:
-            return None, f"the outcomes of {self.day} cannot be read as Parquet ({type(unreadable).__name__})"
+            return read_day(io.BytesIO(self.content), f"the outcomes of {self.day}", ""), ""
+        except Refusal as unreadable:
+            return None, unreadable.cause
 
     @property
     def sha256(self) -> str:

@@ -141,6 +141,18 @@ def test_days_of_unequal_size_are_held_out_whole_and_about_a_third_in_all(
         assert len(held) == sum(days[last + 1 :])
 
 
+def test_days_without_some_of_either_outcome_are_not_learned_from_alone(
+    old: Rows, quiet: Rows, champion: Version, book: LoanBook
+) -> None:
+    days = np.repeat(np.arange(4), 350)
+    early = np.flatnonzero(days < 3)
+    label = quiet.label[:1_400].copy()
+    label[early] = np.where(np.arange(len(early)) < SMALL.succession.least_of_each_part - 1, 1, 0)
+    rows = replace(quiet.where(np.arange(len(quiet)) < 1_400), day=days, label=label)
+    version, held = challenger(2, RECIPES, old, rows, rows, champion, book, SMALL)
+    assert (version.learned_until, len(held)) == (3, 0)
+
+
 def test_a_single_day_is_learned_from_whole_and_tried_on_the_next(
     old: Rows, quiet: Rows, fresh: Rows, champion: Version, book: LoanBook
 ) -> None:
@@ -175,10 +187,12 @@ def test_its_reference_are_the_applications_of_the_last_week_with_or_without_out
     assert version.reference.rows == 100 * SMALL.succession.reference_days
 
 
-def test_it_refuses_as_many_as_defaulted_among_those_it_learned_from(made: tuple[Version, Rows], turned: Rows) -> None:
+def test_it_refuses_as_many_as_default_among_those_it_has_not_seen(
+    made: tuple[Version, Rows], turned: Rows, fresh: Rows
+) -> None:
     learned = turned.where(turned.day <= made[0].learned_until)
-    refused = made[0].score(learned.features) >= made[0].threshold
-    assert refused.mean() == pytest.approx(learned.label.mean(), abs=0.02)
+    refused = made[0].score(fresh.features) >= made[0].threshold
+    assert refused.mean() == pytest.approx(learned.label.mean(), abs=0.03)
 
 
 def test_its_normal_is_the_line_over_what_was_held_out(made: tuple[Version, Rows]) -> None:
@@ -331,14 +345,16 @@ def test_a_challenger_compared_with_itself_is_not_better(fresh: Rows, champion: 
     assert [verdict(found), verdict(found, looks=5), verdict(found, promotions=1)] == [WAIT, REJECT, WAIT]
 
 
+@pytest.mark.parametrize("rarer", [0, 9, 10])
 @pytest.mark.parametrize("outcome", [0, 1])
-def test_one_outcome_only_among_held_out_rows_speaks_against_a_challenger(
-    outcome: int, fresh: Rows, champion: Version, book: LoanBook
+def test_too_few_of_either_outcome_are_no_trial_yet(
+    outcome: int, rarer: int, fresh: Rows, champion: Version, book: LoanBook
 ) -> None:
-    held = replace(fresh, label=np.full(len(fresh), outcome))
-    found = trial(champion.called(2), champion, held, fresh, book, SMALL)
-    assert found.against == ("only one outcome is among the held-out rows",)
-    assert verdict(found) == REJECT
+    label = np.where(np.arange(len(fresh)) < rarer, 1 - outcome, outcome)
+    found = trial(champion.called(2), champion, replace(fresh, label=label), fresh, book, SMALL)
+    assert found.rows == (len(fresh) if rarer == 10 else 0)
+    if not found.rows:
+        assert verdict(found, looks=SMALL.succession.looks) == WAIT
 
 
 def test_rows_of_the_choice_count_by_the_root_of_their_number(

@@ -147,8 +147,10 @@ def test_what_arrived_before_a_promotion_was_known_to_who_was_promoted(as_ever: 
 
 
 def test_a_version_that_came_back_learned_from_none_of_what_arrived_since(turned: Ledger) -> None:
-    back = Situation(champion=1, archived=(2,), newest=2, in_force_since=day(4), judged_from=day(1))
+    back = Situation(champion=1, archived=(2,), newest=2, in_force_since=day(4), is_returned=True, judged_from=day(1))
     assert rows_that_count(back, turned) == 8 * HEALTHY
+    again = replace(back, champion=2, archived=(1,))
+    assert rows_that_count(again, turned) == 8 * HEALTHY
 
 
 def test_without_outcomes_of_its_time_there_is_nothing_to_say_of_a_champion(turned: Ledger, book: LoanBook) -> None:
@@ -167,6 +169,24 @@ def test_a_change_is_dated_by_the_day_of_its_first_requests(book: LoanBook) -> N
     assert found.evidence > POLICY.succession.change_evidence
     assert found.slope < 0
     assert found.rate_ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_change_begins_no_earlier_than_the_champion_s_time(book: LoanBook) -> None:
+    """Where outcomes of one day arrive on several, the newest arrivals also tell of days before it."""
+    ledger = Ledger(book=book)
+    for number in range(14):
+        rows = one_day(TURNED, book)
+        names = [f"{number}-{row}" for row in range(A_DAY)]
+        ledger.ask(day(number), names, replace(rows, label=np.full(A_DAY, -1)), np.ones(A_DAY, dtype=bool))
+        for source, chosen in ((number - 1, range(0, A_DAY, 3)), (number - 6, range(1, A_DAY, 3))):
+            if source >= 0:
+                at = f"{day(number)} 12:00"
+                ledger.settle(day(number), [(f"{source}-{row}", int(rows.label[row]), at) for row in chosen])
+    for begun in (day(9), day(11)):
+        situation = Situation(champion=1, in_force_since=day(8), judged_from=begun)
+        found = change_of(ledger, known(FIRST), situation, POLICY)
+        assert found is not None
+        assert found.since == begun
 
 
 def test_no_window_is_longer_than_the_policy_s(turned: Ledger) -> None:

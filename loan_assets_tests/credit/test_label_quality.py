@@ -113,7 +113,8 @@ FAULTS: dict[str, Change] = {
 def test_a_broken_label_feed_is_refused(fault: str, rows: int, world: World, known: dict[int, LabelMemory]) -> None:
     for memory in (LabelMemory(), known[rows]):
         verdict = world.judged(rows, 9, memory, FAULTS[fault])
-        assert (verdict.status, verdict.rows, len(verdict.labels)) == (QUARANTINED, 0, 0)
+        assert (verdict.status, len(verdict.labels)) == (QUARANTINED, 0)
+        assert verdict.rows > 0
         assert verdict.reasons
 
 
@@ -301,7 +302,7 @@ def test_corrections_of_a_refused_file_are_taken(world: World, known: dict[int, 
 
 def test_a_few_labels_wait_for_the_next_ones(world: World) -> None:
     first = world.judged(20, 1, LabelMemory())
-    assert (first.status, first.rows) == (NONE, 0)
+    assert (first.status, first.rows, len(first.labels)) == (NONE, 20, 0)
     _, asked_first, _ = world.arrival(20, 1)
     arrived, asked, day = world.arrival(20, 2)
     waiting = LabelMemory.from_json(first.memory.to_json())
@@ -313,3 +314,42 @@ def test_a_day_without_labels_is_no_verdict(world: World, known: dict[int, Label
     _, asked, day = world.arrival(100, 1)
     verdict = judge_labels(None, asked, known[100], LABELS, day)
     assert (verdict.status, verdict.memory) == (NONE, known[100])
+
+
+def instants(kind: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """The instants of an arrival in another form that means the same, or in one that means nothing."""
+    forms: dict[str, Callable[[pd.Series], Any]] = {
+        "text": lambda at: at.map(lambda one: one.isoformat()),
+        "categories of text": lambda at: at.map(lambda one: one.isoformat()).astype("category"),
+        "categories of instants": lambda at: at.astype("category"),
+        "instants as objects": lambda at: at.astype(object),
+        "days": lambda at: at.map(lambda one: one.date()).astype(object),
+        "without a zone": lambda at: at.dt.tz_localize(None),
+        "truth": lambda at: True,
+        "spans": lambda at: pd.to_timedelta(np.arange(len(at)), "s"),
+        "numbers": lambda at: at.astype("int64"),
+        "numbers and text": lambda at: [1, *at.map(lambda one: one.isoformat())[1:]],
+        "nothing": lambda at: None,
+    }
+    return lambda labels: labels.assign(label_timestamp=forms[kind](labels["label_timestamp"]))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text", "categories of text", "categories of instants", "instants as objects", "days", "without a zone"],
+)
+def test_an_instant_is_read_however_it_is_kept(kind: str, world: World) -> None:
+    verdict = world.judged(250, 3, LabelMemory(), instants(kind))
+    assert (verdict.status, verdict.rows, verdict.set_aside) == (OK, 250, ())
+
+
+@pytest.mark.parametrize("kind", ["truth", "spans", "numbers", "nothing"])
+def test_what_is_no_instant_is_refused_by_name(kind: str, world: World) -> None:
+    verdict = world.judged(250, 3, LabelMemory(), instants(kind))
+    assert (verdict.status, verdict.reasons) == (QUARANTINED, ("label_timestamp: is not a time (250 rows)",))
+
+
+def test_one_instant_that_is_a_number_is_set_aside_alone(world: World) -> None:
+    verdict = world.judged(250, 3, LabelMemory(), instants("numbers and text"))
+    assert (verdict.status, verdict.rows) == (OK, 249)
+    assert verdict.set_aside == ("label_timestamp: is not a time (1 row)",)

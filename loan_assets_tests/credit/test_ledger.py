@@ -87,6 +87,7 @@ def test_a_repeated_request_keeps_its_first_place(ledger: Ledger, clients: Rows)
     told(ledger, THURSDAY, ("11", 1))
     assert labels(ledger)[:3] == unknown_but(r11=1)
     assert list(ledger.days[3].label) == [UNKNOWN] * 4
+    assert list(ledger.days[3].healthy) == [False, True, True, True]
     assert list(ledger.asked(["11"], STUMPED)["day"]) == [TUESDAY]
 
 
@@ -246,6 +247,15 @@ def test_an_arrival_without_healthy_rows_places_nothing(ledger: Ledger) -> None:
     told(ledger, THURSDAY, ("02", 1))
     assert ledger.first_asked([WEDNESDAY, THURSDAY]) == MONDAY
     assert ledger.first_asked([WEDNESDAY]) == WEDNESDAY
+
+
+def test_an_arrival_is_placed_by_what_counts_of_it(ledger: Ledger) -> None:
+    told(ledger, WEDNESDAY, ("00", 1), ("01", 0), ("03", 1), ("21", 1))
+    told(ledger, THURSDAY, ("11", 0))
+    assert ledger.first_asked([WEDNESDAY, THURSDAY]) == MONDAY
+    assert ledger.first_asked([WEDNESDAY, THURSDAY], TUESDAY) == WEDNESDAY
+    assert ledger.first_asked([WEDNESDAY, THURSDAY], "", [(MONDAY, MONDAY)]) == WEDNESDAY
+    assert ledger.first_asked([WEDNESDAY, THURSDAY], "", [(MONDAY, MONDAY), (WEDNESDAY, WEDNESDAY)]) == TUESDAY
 
 
 # --- rows

@@ -92,6 +92,30 @@ def test_one_surprising_client_counts_no_more_than_the_farthest_score() -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_the_line_is_the_likeliest_where_defaults_are_far_rarer_or_commoner_than_before(seed: int) -> None:
+    """Whole steps of Newton's method circle here, and evidence of a change comes out negative."""
+    from scipy.optimize import minimize
+
+    generator = np.random.default_rng(seed)
+    before = Line(slope=1.0, intercept=0.0, information=np.diag([400.0, 400.0]))
+    expected, rate = ((0.05, 0.25), (0.7, 0.02))[seed % 2]
+    log_odds = generator.normal(np.log(expected / (1 - expected)), 0.6, 250)
+    label = (generator.random(250) < rate).astype(np.int64)
+
+    def cost(place: Numbers, held: Numbers, firmness: Numbers) -> float:
+        score = log_odds * place[0] + place[1]
+        moved = place - held
+        return float((np.logaddexp(0.0, score) - label * score).sum() + 0.5 * moved @ firmness @ moved)
+
+    loose = np.diag([0.25, 0.25])
+    alone = minimize(cost, before.place, args=(before.place, loose), method="BFGS")
+    np.testing.assert_allclose(line_through(log_odds, label, before).place, alone.x, atol=2e-3)
+    found = latest_change([(log_odds, label), (log_odds, label)], before, 2)
+    assert found is not None
+    assert found.evidence > 20
+
+
 def test_outcomes_that_scores_separate_wholly_give_finite_figures() -> None:
     log_odds = np.concatenate([np.full(60, -2.0), np.full(40, 3.0)])
     label = np.repeat([0, 1], [60, 40])

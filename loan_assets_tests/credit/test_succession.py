@@ -155,7 +155,8 @@ def test_shares_against_an_archived_version_are_no_check_of_the_champion() -> No
 
 def test_no_more_than_the_remembered_checks_are_kept() -> None:
     story = Story().days(*[BAD] * 30)
-    assert story.situation.consecutive == RULE.remembered_checks
+    assert len(story.situation.recent) == RULE.remembered_checks
+    assert story.situation.consecutive == 30
     assert story.situation.recent[-1][0] == day(30)
 
 
@@ -469,11 +470,19 @@ def test_what_speaks_against_a_challenger_outweighs_every_figure() -> None:
 
 def test_a_challenger_that_is_not_surely_better_is_looked_at_six_times() -> None:
     situation, said = on_trial(), []
-    while situation.challenger is not None:
-        situation, one, _ = judged(situation, day(6), UNSURE, RULE)
+    for look in range(RULE.looks):
+        situation, one, _ = judged(situation, day(6), replace(UNSURE, rows=UNSURE.rows + look), RULE)
         said.append(one)
     assert said == [WAIT] * (RULE.looks - 1) + [REJECT]
     assert situation.champion == 1
+    assert situation.challenger is None
+
+
+def test_a_day_without_a_later_outcome_is_no_look() -> None:
+    once, _, _ = judged(on_trial(), day(6), UNSURE, RULE)
+    for trial in (UNSURE, BETTER, replace(UNSURE, rows=0, against=("unfair",))):
+        assert judged(once, day(7), trial, RULE) == (once, WAIT, ())
+    assert judged(once, day(7), replace(BETTER, rows=BETTER.rows + 1), RULE)[1] == PROMOTE
 
 
 def test_the_last_look_can_still_promote() -> None:
@@ -707,7 +716,7 @@ def random_trial(generator: np.random.Generator) -> Trial:
         metric=str(generator.choice(["auc", "log_loss"])),
         champion=0.7,
         challenger=0.7,
-        rows=300,
+        rows=int(generator.integers(0, 10_000)),
         auc_gain=float(generator.normal(0.02, 0.03)),
         auc_z=float(figures[0]),
         loss_gain=float(generator.normal(0.01, 0.02)),
