@@ -23,6 +23,14 @@ class Return(dg.Config):
     by: str = "a person"
 
 
+class Approval(dg.Config):
+    """Which released version is to be put in force, why, and on whose word."""
+
+    version: int
+    why: str
+    by: str
+
+
 class Alarm(dg.Config):
     """Why the model should be trained anew."""
 
@@ -41,6 +49,16 @@ def bring_back(
 
 
 @dg.op
+def put_in_force(
+    context: dg.OpExecutionContext, config: Approval, decisions: Decisions, memory: Memory, registry: Registry
+) -> None:
+    """Put a version in force that nobody ordered, unless outcomes speak against it."""
+    reign = Reign(decisions=decisions, registry=registry, history=memory.of(BOOK))
+    decided, _ = reign.approve(config.version, config.why, config.by)
+    context.log.info("; ".join(action.cause for action in decided.actions))
+
+
+@dg.op
 def raise_an_alarm(
     context: dg.OpExecutionContext, config: Alarm, decisions: Decisions, memory: Memory, registry: Registry
 ) -> None:
@@ -53,6 +71,12 @@ def raise_an_alarm(
 def roll_back() -> None:
     """One button for the engineer on call."""
     bring_back()
+
+
+@dg.job(description="Put a released version in force on a person's word, with who approved it and why on record.")
+def promote() -> None:
+    """One button for whoever answers for the model."""
+    put_in_force()
 
 
 @dg.job(description="Ask for a retraining; the rule, its cooldown and its budget decide what comes of it.")

@@ -20,6 +20,7 @@ from loan_assets.settings import Settings
 
 if TYPE_CHECKING:
     from loan_assets.reign import Reign
+    from loan_assets.resources.decisions import Step
 
 P = ParamSpec("P")
 app = typer.Typer(
@@ -164,11 +165,25 @@ def rollback(
     by: str = typer.Option("a person at a terminal", help="Who asks."),
 ) -> None:
     """Bring a former champion back at once: running endpoints follow within a second or two, the cause is recorded."""
-    decided, moved = _reign().roll_back(version or None, why, by)
+    _tell_of(*_reign().roll_back(version or None, why, by))
+
+
+def _tell_of(decided: Step, moved: Step | None) -> None:
     seconds = moved.evidence["seconds"] if moved else 0.0
     typer.echo(
         f"Version {decided.situation.champion} is in force after {seconds:.1f} s; recorded as step {decided.number}"
     )
+
+
+@app.command()
+@explained
+def promote(
+    version: int = typer.Option(..., help="Which released version."),
+    why: str = typer.Option(..., help="The cause, for the record."),
+    by: str = typer.Option("a person at a terminal", help="Who approves."),
+) -> None:
+    """Put a version in force that nobody ordered, on your word: outcomes that speak against it are heard first."""
+    _tell_of(*_reign().approve(version, why, by))
 
 
 @app.command()

@@ -120,6 +120,7 @@ defs = dg.Definitions(
         sensors.outcomes_of_a_day,
         sensors.month_of_statements,
         buttons.roll_back,
+        buttons.promote,
         buttons.ask_for_retraining,
     ],
     sensors=[

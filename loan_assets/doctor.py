@@ -25,10 +25,11 @@ from loan_assets.refusal import Refusal, as_typed
 from loan_assets.release import Release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
+from loan_assets.resources.decisions import Decisions
 from loan_assets.resources.experiments import MODEL_DIGEST
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
-from loan_assets.resources.registry import CHALLENGER, CHAMPION, RegisteredVersion, Registry
+from loan_assets.resources.registry import CHALLENGER, CHAMPION, Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.sealed import CURRENT
@@ -274,13 +275,14 @@ def _release(settings: Settings) -> Iterator[Finding]:
 
 
 def _towards(settings: Settings, champion: int, in_force: int) -> str:
-    """How the registry and the release in force come to agree: only the newest version can be released."""
-    back = f"move the alias back to version {in_force} in `make mlflow`"
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
-    newest: RegisteredVersion = store.read("model_version", RegisteredVersion)
-    if newest.version != champion:
-        return f"{back[0].upper()}{back[1:]}: version {champion} is not the newest, and only that can be released."
-    return f"Materialize model_release, loan_bento and batch_scores in the Dagster UI (`make dev`), or {back}."
+    """How the registry and the release in force come to agree: both follow the journal of decisions."""
+    decided = Decisions(folder=str(settings.decisions)).last()
+    if decided is not None and decided.situation.champion == champion:
+        return "Materialize champion in the Dagster UI (`make dev`): the release follows what was decided."
+    return (
+        f"Materialize champion in the Dagster UI (`make dev`): the alias goes back to version {in_force}, which was "
+        f"decided on; to put version {champion} in force, run `loan-assets promote --version {champion} --why ...`."
+    )
 
 
 def _standing_to_the_book(release: Release, registry: Registry, challenger: int | None) -> Finding:
@@ -291,8 +293,8 @@ def _standing_to_the_book(release: Release, registry: Registry, challenger: int 
         return Finding(place="Release", state="well", found=found)
     if challenger is not None and registry.tags(challenger).get("book_digest") == today:
         found += f"; the features changed since it was trained, and version {challenger} waits as the challenger"
-        step = f"Compare the two in `make mlflow`; to put version {challenger} in force, move the alias champion to it "
-        step += "there, then materialize model_release, loan_bento and batch_scores in the Dagster UI (`make dev`)."
+        step = f"Compare the two in `make mlflow`; to put version {challenger} in force, run "
+        step += f"`loan-assets promote --version {challenger} --why ...`."
     else:
         step = "The features changed since it was trained: run `loan-assets run`."
     return Finding(place="Release", state="missing", found=found, next_step=step)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from loan_assets.credit.candidates import Trial, trial
 from loan_assets.credit.deliberation import facts_of, trial_of
 from loan_assets.credit.ledger import Ledger
 from loan_assets.credit.retraining import Order
@@ -21,7 +22,9 @@ from loan_assets.credit.succession import (
     Facts,
     Kind,
     Situation,
+    approved,
     is_due,
+    is_worse,
     judged,
     registered,
     retrained,
@@ -29,6 +32,7 @@ from loan_assets.credit.succession import (
     watched,
 )
 from loan_assets.credit.versions import Origin
+from loan_assets.policy import Succession
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
 from loan_assets.release import ORIGIN
@@ -158,10 +162,10 @@ class Reign:
         ledger = self.history.ledger(last.date)
         versions = self.history.versions({situation.champion, number}, ledger)
         policy = self.history.policy
-        trial = trial_of(ledger, versions, situation, self.history.book, policy)
+        found = trial_of(ledger, versions, situation, self.history.book, policy)
         before = situation.champion
-        situation, verdict, actions = judged(situation, last.date, trial, policy.succession)
-        evidence = {"challenger": number, "champion": before, "verdict": verdict, "trial": asdict(trial)}
+        situation, verdict, actions = judged(situation, last.date, found, policy.succession)
+        evidence = {"challenger": number, "champion": before, "verdict": verdict, "trial": asdict(found)}
         return self.decisions.record(GATE, last.date, actions, situation, evidence, after=last.number)
 
     def put_in_force(self) -> Step | None:
@@ -181,7 +185,12 @@ class Reign:
         releases.crown(number, digest)
         decided = datetime.fromisoformat(_decision_for(self.decisions.steps(), number).at)
         seconds = (datetime.now(UTC) - decided).total_seconds()
-        evidence = {"version": number, "before": in_force.version if in_force else 0, "seconds": round(seconds, 3)}
+        evidence = {
+            "version": number,
+            "before": in_force.version if in_force else 0,
+            "seconds": round(seconds, 3),
+            "decided_in": _decision_for(self.decisions.steps(), number).number,
+        }
         return self.decisions.record(MOVED, last.date, (), last.situation, evidence, after=last.number)
 
     def roll_back(self, to: int | None, why: str, by: str) -> tuple[Step, Step | None]:
@@ -206,6 +215,45 @@ class Reign:
         decided = self.decisions.record(PERSON, day, (action,), situation, by=by, after=last.number)
         return decided, self.put_in_force()
 
+    def approve(self, number: int, why: str, by: str) -> tuple[Step, Step | None]:
+        """Put a version in force on a person's word: one that nobody ordered, of other features or another delivery.
+
+        It has passed the floors, or it would have no release. Where outcomes later than its training can compare it
+        with the champion, they have a say as well. Returns decision and move.
+
+        Raises:
+            Refusal: when it has no release, is champion already, or outcomes speak against it.
+        """
+        last = self._last()
+        self.history.releases.shelf_of(number)  # verified before it is decided
+        if number == last.situation.champion:
+            raise Refusal(f"Version {number} is champion already.", "Name another version.")
+        day = max(last.date, day_of(datetime.now(UTC)))
+        trial = self._compared(number, last.situation.champion, day)
+        against = (*trial.against, *(["worse than the champion"] if is_worse(trial, self._succession) else []))
+        if against:
+            raise Refusal(
+                f"{trial.rows:,} later outcomes speak against version {number}: {'; '.join(against)}.",
+                "Retrain it, or wait for more outcomes; the champion stays.",
+            )
+        tried = f"tried on {trial.rows:,} later outcomes" if trial.rows else "no later outcomes to try it on"
+        action = Action(kind=Kind.PROMOTE, cause=f"{why} (approved by {by}; {tried})", version=number)
+        situation = approved(last.situation, day, number)
+        evidence = {"challenger": number, "champion": last.situation.champion, "trial": asdict(trial)}
+        decided = self.decisions.record(PERSON, day, (action,), situation, evidence, by=by, after=last.number)
+        return decided, self.put_in_force()
+
+    def _compared(self, number: int, champion: int, day: str) -> Trial:
+        """Two versions on the outcomes of requests that neither was trained on; without rows where there are none."""
+        history = self.history
+        ledger = history.ledger(day)
+        versions = history.versions({number, champion}, ledger)
+        known = ledger.since("", labelled=True)
+        held = known.where(known.day > max(version.learned_until for version in versions.values()))
+        return trial(
+            versions[number], versions[champion], held, ledger.since("", labelled=False), history.book, history.policy
+        )
+
     def what_is_due(self) -> str | None:
         """Which job has to run now: `RETRAIN`, `SUCCEED`, or none."""
         last = self.decisions.last()
@@ -229,11 +277,15 @@ class Reign:
         return facts_of(ledger, versions, situation, day, shares, self.history.policy)
 
     def _ordered(self, situation: Situation, facts: Facts, ledger: Ledger) -> tuple[Situation, tuple[Action, ...]]:
-        succession, episode = self.history.policy.succession, situation.episode
+        succession, episode = self._succession, situation.episode
         outcomes = ledger.count_since(episode.since, succession.least_of_each) if episode else 0
         if not is_due(situation, facts, outcomes, succession):
             return situation, ()
         return retrained(situation, facts.date, outcomes, succession)
+
+    @property
+    def _succession(self) -> Succession:
+        return self.history.policy.succession
 
     def _last(self) -> Step:
         last = self.begun()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from loan_assets import doctor
 from loan_assets.books import LoanBook
 from loan_assets.doctor import Finding
 from loan_assets.policy import POLICY
-from loan_assets.resources.asset_store import AssetStore, _save
+from loan_assets.resources.asset_store import AssetStore
+from loan_assets.resources.decisions import PERSON, Decisions
 from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate, RegisteredVersion, Registry
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import Home
@@ -71,28 +71,13 @@ def test_a_release_of_another_model_than_the_registry_says_is_broken(home: Setti
     assert "holds another model than the registry's version 1" in finding.found
 
 
-def test_a_champion_that_is_not_the_newest_version_is_told_to_be_moved_back(home: Settings, registry: Registry) -> None:
+def test_an_alias_that_was_moved_by_hand_goes_back_by_the_step_that_is_told(home: Settings, registry: Registry) -> None:
     number = second(home, registry, "elsewhere")
     client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
     finding = release_finding(home)
     assert f"version 1 is in force, but the registry's champion is version {number}" in finding.found
-    assert finding.next_step.startswith("Move the alias back to version 1")
-    client(registry).set_registered_model_alias("loan-default", CHAMPION, "1")
-    assert release_finding(home).state == "well"
-
-
-def test_a_champion_that_is_the_newest_version_is_put_in_force_by_the_step_that_is_told(
-    home: Settings, registry: Registry
-) -> None:
-    number = second(home, registry, "elsewhere")
-    store = AssetStore(root=str(home.store), keep=POLICY.versions_kept)
-    newest: RegisteredVersion = replace(store.read("model_version", RegisteredVersion), version=number)
-    store.store.write("model_version", lambda folder: _save(newest, folder))
-    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
-    step = release_finding(home).next_step
-    told = re.findall(r"model_release|loan_bento|batch_scores", step)
-    assert len(told) == 3, step
-    command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "--select", ",".join(told)]
+    assert finding.next_step.startswith("Materialize champion")
+    command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "--select", "champion"]
     environment = {**os.environ, "LOAN_HOME": str(home.home), "DAGSTER_HOME": str(home.dagster_home)}
     done = subprocess.run(
         [*command, "-m", "loan_assets.definitions"],
@@ -102,7 +87,18 @@ def test_a_champion_that_is_the_newest_version_is_put_in_force_by_the_step_that_
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert release_finding(home).found.startswith(f"version {number} in force")
+    assert registry.aliases()[CHAMPION] == 1
+    assert release_finding(home).state == "well"
+
+
+def test_a_pointer_that_lags_behind_a_decision_is_told_to_follow_it(home: Settings, registry: Registry) -> None:
+    number = second(home, registry, "elsewhere")
+    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
+    decisions = Decisions(folder=str(home.decisions))
+    last = decisions.last()
+    assert last is not None
+    decisions.record(PERSON, last.date, (), replace(last.situation, champion=number), after=last.number)
+    assert release_finding(home).next_step.endswith("the release follows what was decided.")
 
 
 def test_a_challenger_trained_on_the_features_of_today_is_told_beside_an_older_champion(
@@ -116,5 +112,5 @@ def test_a_challenger_trained_on_the_features_of_today_is_told_beside_an_older_c
     client(registry).set_model_version_tag("loan-default", "2", "book_digest", today.digest)
     finding = release_finding(home)
     assert "version 2 waits as the challenger" in finding.found
-    assert "move the alias champion to it" in finding.next_step
+    assert "`loan-assets promote --version 2" in finding.next_step
     assert "loan-assets run" not in finding.next_step

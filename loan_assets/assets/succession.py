@@ -14,7 +14,7 @@ from loan_assets.policy import POLICY
 from loan_assets.reign import Reign
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS, picture, table_of
-from loan_assets.resources.decisions import Decisions, Step
+from loan_assets.resources.decisions import MOVED, Decisions, Step
 from loan_assets.resources.live_history import Memory
 from loan_assets.resources.registry import CHAMPION, GATE, Registry
 
@@ -149,19 +149,22 @@ def champion(context: dg.AssetExecutionContext, registry: Registry, decisions: D
     history = memory.of(BOOK)
     moved = Reign(decisions=decisions, registry=registry, history=history).put_in_force()
     in_force = history.releases.champion()
-    seconds = float(moved.evidence["seconds"]) if moved else 0.0
+    took_over = next((step.evidence for step in reversed(decisions.steps()) if step.kind == MOVED), {})
+    seconds = float(took_over.get("seconds", 0.0))
     context.add_output_metadata(
         {
             "version": in_force.version,
             "digest": in_force.digest,
             "was_moved": moved is not None,
-            "version_before": int(moved.evidence["before"]) if moved else in_force.version,
+            "version_before": int(took_over.get("before", 0)),
             "seconds_from_decision": seconds,
         }
     )
-    last = decisions.last()
     return Champion(
-        version=in_force.version, digest=in_force.digest, decided_in=last.number if last else 0, seconds=seconds
+        version=in_force.version,
+        digest=in_force.digest,
+        decided_in=int(took_over.get("decided_in", 0)),
+        seconds=seconds,
     )
 
 

@@ -240,7 +240,7 @@ def judged(
         return _rejected(situation, "; ".join(trial.against))
     if _is_better(trial, is_first=episode.promotions == 0, succession=succession):
         return _promoted(situation, today, said)
-    if looks >= succession.looks or _is_worse(trial, succession):
+    if looks >= succession.looks or is_worse(trial, succession):
         return _rejected(situation, f"not better: {said}")
     return replace(situation, challenger=replace(challenger, looks=looks, rows=trial.rows)), WAIT, ()
 
@@ -274,7 +274,7 @@ def _is_better(trial: Trial, *, is_first: bool, succession: Succession) -> bool:
     return (ranks or fits) and trial.auc_z >= succession.held_z and trial.auc_gain >= succession.first_gain
 
 
-def _is_worse(trial: Trial, succession: Succession) -> bool:
+def is_worse(trial: Trial, succession: Succession) -> bool:
     """Whether more outcomes are not going to turn it."""
     return trial.auc_z < succession.hopeless_z and trial.loss_z < succession.hopeless_z
 
@@ -415,6 +415,12 @@ def _known_outcomes(facts: Facts, succession: Succession) -> list[_Return]:
         for number, rival in facts.rivals.items()
         if rival.evidence >= succession.return_evidence and rival.auc_gain >= -succession.return_margin
     ]
+
+
+def approved(situation: Situation, today: str, number: int) -> Situation:
+    """The situation after a person put a version in force: it is judged by what is asked from then on."""
+    after = _reigns(situation, today, number, today)
+    return replace(after, newest=max(number, situation.newest), episode=None)
 
 
 def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:

@@ -71,7 +71,7 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             release: the release's folder; its reference rows stay behind, for they are clients' data.
             digest: the release's digest, kept as a label.
         """
-        bentoml = self._bentoml()
+        bentoml, store = self._opened()
         with tempfile.TemporaryDirectory(prefix="loan-bento-") as place:
             context = Path(place)
             _pack(context, release)
@@ -83,6 +83,7 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 with _in_folder(context):
                     bentoml.bentos.build(
                         SERVICE,
+                        _bento_store=store,
                         name=NAME,
                         version=tag.split(":")[1],
                         build_ctx=str(context),
@@ -119,13 +120,10 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when there is none, or it is damaged.
         """
-        bentoml = self._bentoml()
+        bentoml, store = self._opened()
         label = release_digest[:12]
-        carrying = [
-            bento
-            for bento in bentoml.bentos.list(NAME)
-            if bento.info.labels.get("release_digest") == label and Path(bento.path).is_relative_to(Path(self.home))
-        ]
+        there = bentoml.bentos.list(NAME, _bento_store=store)
+        carrying = [bento for bento in there if bento.info.labels.get("release_digest") == label]
         if not carrying:
             raise Refusal(
                 f"No Bento in {self.home} carries version {version}, release {label}.", "Materialize loan_bento."
@@ -147,28 +145,24 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Where a Bento's files are.
 
         Raises:
-            Refusal: when it is not there, or this process had opened BentoML on another store before.
+            Refusal: when it is not there.
         """
-        bentoml = self._bentoml()
+        bentoml, store = self._opened()
         try:
-            folder = Path(bentoml.bentos.get(tag).path)
+            return Path(bentoml.bentos.get(tag, _bento_store=store).path)
         except bentoml.exceptions.BentoMLException:
             raise Refusal(f"The Bento {tag} is not in {self.home}.", "Materialize loan_bento again.") from None
-        if not folder.is_relative_to(self.home):
-            raise Refusal(
-                f"BentoML was opened on another store in this process ({folder.parent}).",
-                "Unset BENTOML_HOME and run again in a fresh process.",
-            )
-        return folder
 
-    def _bentoml(self) -> Any:
-        """BentoML, pointed at our store before its first use and never phoning home."""
-        Path(self.home).mkdir(parents=True, exist_ok=True)
+    def _opened(self) -> tuple[Any, Any]:
+        """BentoML, never phoning home, and the store below `home`: its own one is the first that a process opened."""
+        bentos = Path(self.home) / "bentos"
+        bentos.mkdir(parents=True, exist_ok=True)
         os.environ["BENTOML_HOME"] = self.home
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         import bentoml
+        from bentoml._internal.bento.bento import BentoStore as Opened
 
-        return bentoml
+        return bentoml, Opened(bentos)
 
 
 def _pack(context: Path, release: Path) -> None:

@@ -125,12 +125,12 @@ class Experiments(dg.ConfigurableResource):  # type: ignore[type-arg]
         shim = SimpleNamespace(
             log=context.log,
             run_id=context.run_id,
-            dagster_run=context.dagster_run,
+            dagster_run=context.run,
             resource_config={
                 "experiment_name": EXPERIMENT,
                 "mlflow_tracking_uri": self.tracking_uri,
                 "mlflow_run_id": run_id,
-                "extra_tags": {"dagster/job": context.dagster_run.job_name},
+                "extra_tags": {"dagster/job": context.run.job_name},
             },
         )
         tracking = MlFlow(shim)
@@ -231,7 +231,7 @@ def _new_run(mlflow: Any, context: Any) -> str:
     """A run per training: without an id dagster-mlflow would join every asset of a Dagster run in one."""
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    return str(client.create_run(experiment.experiment_id, run_name=context.dagster_run.job_name).info.run_id)
+    return str(client.create_run(experiment.experiment_id, run_name=context.run.job_name).info.run_id)
 
 
 def _follow(tracking_uri: str, before: str, now: str) -> None:
