@@ -35,8 +35,8 @@ from loan_assets.histories import (
     received_columns,
     write_scores,
 )
-from loan_assets.policy import POLICY, Policy
-from loan_assets.policy_file import policy_of
+from loan_assets.policy import Policy
+from loan_assets.policy_file import policy_of, the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.release import FACTS, MODEL, ReleaseFacts, read_release, write_release
 from loan_assets.sealed import seal
@@ -49,7 +49,7 @@ def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -
         Refusal: when the reference, a folder or the policy cannot be used; nothing was written then.
     """
     book = the_book()
-    policy = seeded(policy_of(policy_file) if policy_file else POLICY, seed)
+    policy = seeded(policy_of(policy_file) if policy_file else the_policy(), seed)
     names = history.days()
     reference, label = history.known(book)
     replay = Replay.begun(reference, label, book, policy)

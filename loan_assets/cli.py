@@ -210,6 +210,10 @@ def decisions() -> None:
         said = [f"{action.kind:<8} version {action.version}: {action.cause}" for action in step.actions]
         if step.kind == "moved":
             said = [f"in force version {step.evidence['version']} after {step.evidence['seconds']} s"]
+        if step.kind == "staged":
+            share = f" for {step.evidence['share']:.0%} of the clients" if step.evidence["share"] else ""
+            stands = f"version {step.evidence['challenger']} stands in {step.evidence['stage']}{share}"
+            said = [stands if step.evidence["challenger"] else "nobody stands beside the champion any more"]
         for line in said:
             typer.echo(f"{step.number:>4} {step.date or step.at[:10]} {line}")
 

@@ -12,7 +12,7 @@ import dagster as dg
 from loan_assets import buttons, sensors
 from loan_assets.assets import book, features, model, monitoring, outcomes, registry, serving, succession
 from loan_assets.books import tables, the_book
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore
 from loan_assets.resources.catalog import column_schema
@@ -30,6 +30,7 @@ from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 
 BOOK = the_book()
+POLICY = the_policy()
 GALLERY = (book, features, model, registry, serving, monitoring, outcomes, succession)
 OWNERS = {
     "book": "team:lending-data",

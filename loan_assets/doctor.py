@@ -19,7 +19,7 @@ from rich.markup import escape
 from loan_assets.books import the_book
 from loan_assets.killed_runs import Standing, begun_runs
 from loan_assets.online_redis import is_redis
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.prediction_record import read_day
 from loan_assets.refusal import Refusal, as_typed
 from loan_assets.release import Release
@@ -34,6 +34,8 @@ from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.sealed import CURRENT
 from loan_assets.settings import Settings
+
+POLICY = the_policy()
 
 SPACE_NEEDED = 1_000_000_000
 MARKS = {"well": "[green]✓[/]", "missing": "[yellow]–[/]", "broken": "[red]✗[/]"}

@@ -139,7 +139,7 @@ def write_scores(path: Path, days: Sequence[DayDecided]) -> None:
     table = pd.DataFrame(
         {
             REQUEST: [request for day in days for request in day.requests],
-            "model_version": [str(day.served_by) for day in days for _ in day.requests],
+            "model_version": [str(number) for day in days for number in day.answered_by],
             "score": np.concatenate([day.scores for day in days]) if days else np.empty(0),
         }
     )

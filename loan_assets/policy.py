@@ -328,6 +328,23 @@ class Succession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """How a challenger that is better takes over: at once, or by steps, each on stated evidence; else it is dismissed.
+
+    In shadow every answer is scored twice and the challenger's is only logged; as a canary it answers a share of the
+    clients. Box and platform score alike to the last bits of a double: whatever lies farther apart is another model, or
+    other features. 500 answers are two days of the smallest traffic that drift can be seen in; a tenth of five days'
+    are 100. No step is taken while later outcomes speak against the challenger.
+    """
+
+    by_steps: bool = False
+    shadow_answers: int = 500
+    canary_share: float = 0.1
+    canary_answers: int = 100
+    farthest: float = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The whole promise on one page."""
 
@@ -342,6 +359,7 @@ class Policy:
     quality: Quality = field(default_factory=Quality)
     label_quality: LabelQuality = field(default_factory=LabelQuality)
     succession: Succession = field(default_factory=Succession)
+    promotion: Promotion = field(default_factory=Promotion)
     # Refuse as many applicants as default in the training part: the threshold that keeps the refusals equal to the
     # base rate, about 0.31 on the UCI book. It is computed out of fold per version and travels with the release.
     refused_share_over_base_rate: float = 1.0

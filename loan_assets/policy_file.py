@@ -11,9 +11,11 @@ Here: reading YAML into the policy's own types, every misspelt or misshapen fiel
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,26 @@ from loan_assets.refusal import Refusal
 # Fields that are shares, probabilities or areas under a curve.
 SHARES = re.compile(r"_(share|chance|quantile|above|out|learned|ratio|rate|auc)$|[.](quantile|confidence|auc|brier)$")
 NEXT = "Name sections and fields as in loan_assets/policy.py and give each a value of the same kind."
+
+
+@cache
+def the_policy() -> Policy:
+    """The policy of this installation: the one in `policy.py`, and otherwise what the file named by LOAN_POLICY sets.
+
+    Raises:
+        Refusal: as `policy_of`, and where the file speaks of what the endpoint carries with it.
+    """
+    named = os.environ.get("LOAN_POLICY", "").strip()
+    if not named:
+        return POLICY
+    policy = policy_of(Path(named))
+    for section in ("endpoint", "explanation"):
+        if getattr(policy, section) != getattr(POLICY, section):
+            raise Refusal(
+                f"{named}: {section} travels with the endpoint and cannot be set here.",
+                f"Set it in loan_assets/policy.py, build the Bento again, and take {section} out of the file.",
+            )
+    return policy
 
 
 def policy_of(path: Path) -> Policy:

@@ -19,13 +19,15 @@ from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.credit.training import HOLDOUT
 from loan_assets.endpoint import served
 from loan_assets.killed_runs import this_process
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS
 from loan_assets.running import QUIET, only_run_in, why_it_failed
 from loan_assets.settings import Settings
+
+POLICY = the_policy()
 
 if TYPE_CHECKING:
     import pandas as pd

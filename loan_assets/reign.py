@@ -21,6 +21,7 @@ from loan_assets.credit.succession import (
     Action,
     Facts,
     Kind,
+    Served,
     Situation,
     approved,
     is_due,
@@ -36,9 +37,10 @@ from loan_assets.policy import Succession
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
 from loan_assets.release import ORIGIN
-from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, WATCH, Decisions, Step
+from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, STAGED, WATCH, Decisions, Step
 from loan_assets.resources.live_history import LiveHistory
 from loan_assets.resources.registry import CHAMPION, Registry
+from loan_assets.standing import Mode
 
 # What has to run after a step: a new model and its judgement, or the judgement and the move alone.
 RETRAIN, SUCCEED = "retrain", "succeed"
@@ -164,32 +166,81 @@ class Reign:
         policy = self.history.policy
         found = trial_of(ledger, versions, situation, self.history.book, policy)
         before = situation.champion
-        situation, verdict, actions = judged(situation, last.date, found, policy.succession)
-        evidence = {"challenger": number, "champion": before, "verdict": verdict, "trial": asdict(found)}
+        assert situation.challenger is not None
+        stage, staged = situation.challenger.stage, situation.challenger.staged
+        served = self.history.served(versions[number], staged, stage) if stage else Served()
+        situation, verdict, actions = judged(situation, last.date, found, policy.succession, policy.promotion, served)
+        evidence = {
+            "challenger": number,
+            "champion": before,
+            "verdict": verdict,
+            "trial": asdict(found),
+            "served": asdict(served) if stage else None,
+        }
         return self.decisions.record(GATE, last.date, actions, situation, evidence, after=last.number)
 
     def put_in_force(self) -> Step | None:
-        """Make alias and pointer follow the journal; None where they do already.
+        """Make alias and pointer follow the journal; None where the champion does already.
 
-        The release is verified before anything moves, and the pointer, which serving follows, moves last.
+        The release is verified before anything moves, and the pointer, which serving follows, moves last. A challenger
+        that takes over by steps stands beside it then, or no longer does.
         """
         last = self.begun()
         if last is None:
             return None
+        moved = self._crowned(last)
+        terms = self._wanted(last)
+        if self._is_beside(terms):
+            return moved
+        if terms is None:
+            self.history.releases.dismiss()
+        else:
+            self.history.releases.challenge(*terms)
+        number, stage, share = terms or (0, "", 0.0)
+        evidence = {"challenger": number, "stage": stage, "share": share}
+        after = self._last()
+        self.decisions.record(STAGED, after.date, (), after.situation, evidence, after=after.number)
+        return moved
+
+    def _wanted(self, last: Step) -> tuple[int, Mode, float] | None:
+        """The challenger that is to stand beside the champion, and on which terms."""
+        challenger = last.situation.challenger
+        if challenger is None or not challenger.stage:
+            return None
+        mode = Mode(challenger.stage)
+        return challenger.number, mode, self.history.policy.promotion.canary_share if mode is Mode.CANARY else 0.0
+
+    def _is_beside(self, terms: tuple[int, Mode, float] | None) -> bool:
+        """Whether the challenger of the journal stands, or none of the journal's does where there is to be none.
+
+        Who was put there by a person stays there until a decision needs the place.
+        """
+        standings = self.history.releases.standings()
+        stands = standings.challenger
+        if terms is not None:
+            return stands is not None and (stands.version, stands.mode, stands.share) == terms
+        staged = [step for step in self.decisions.steps() if step.kind == STAGED]
+        return stands is None or not staged or staged[-1].evidence["challenger"] != stands.version
+
+    def _crowned(self, last: Step) -> Step | None:
         number, releases = last.situation.champion, self.history.releases
         digest, _ = releases.shelf_of(number)
-        in_force = releases.in_force()
-        if in_force is not None and in_force.version == number and self.registry.aliases().get(CHAMPION) == number:
+        steps, in_force = self.decisions.steps(), releases.in_force()
+        decided = _decision_for(steps, number)
+        follows = (
+            in_force is not None and in_force.version == number and self.registry.aliases().get(CHAMPION) == number
+        )
+        if follows and any(step.kind == MOVED and step.number > decided.number for step in steps):
             return None
         self.registry.promote(number)
         releases.crown(number, digest)
-        decided = datetime.fromisoformat(_decision_for(self.decisions.steps(), number).at)
-        seconds = (datetime.now(UTC) - decided).total_seconds()
+        before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(decided.at)).total_seconds()
         evidence = {
             "version": number,
-            "before": in_force.version if in_force else 0,
+            "before": before,
             "seconds": round(seconds, 3),
-            "decided_in": _decision_for(self.decisions.steps(), number).number,
+            "decided_in": decided.number,
         }
         return self.decisions.record(MOVED, last.date, (), last.situation, evidence, after=last.number)
 
@@ -270,7 +321,9 @@ class Reign:
             ):
                 return SUCCEED
         in_force = self.history.releases.in_force()
-        return SUCCEED if in_force is None or in_force.version != last.situation.champion else None
+        if in_force is None or in_force.version != last.situation.champion:
+            return SUCCEED
+        return None if self._is_beside(self._wanted(last)) else SUCCEED
 
     def _facts(self, ledger: Ledger, situation: Situation, day: str, shares: Mapping[int, float]) -> Facts:
         versions = self.history.versions({situation.champion, *situation.archived}, ledger)

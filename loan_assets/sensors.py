@@ -16,7 +16,7 @@ import dagster as dg
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.killed_runs import end_killed_runs
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
 from loan_assets.reign import RETRAIN, SUCCEED, Reign
@@ -28,6 +28,7 @@ from loan_assets.resources.outcome_landing import OutcomeLanding
 from loan_assets.resources.registry import Registry
 
 BOOK = the_book()
+POLICY = the_policy()
 CAUSE = "loan_assets/cause"
 
 of_a_day = dg.AssetSelection.groups("outcomes") | dg.AssetSelection.assets(

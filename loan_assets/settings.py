@@ -68,6 +68,7 @@ class Settings:
         `labels` under LOAN_HOME by default.
         LOAN_ONLINE: where the endpoint finds clients' newest features, a folder or a `redis://` URL.
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
+        LOAN_POLICY names a YAML file that sets fields of `policy.py` otherwise; it is read by `policy_file`.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
         a folder under LOAN_HOME. A variable that is set to nothing counts as not set.
         """

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from hashlib import blake2b
 from pathlib import Path
 
+from loan_assets.credit.arms import falls_into
 from loan_assets.refusal import Refusal
 from loan_assets.sealed import in_force, pointed_at
 
@@ -80,7 +80,4 @@ def read_standings(root: Path) -> Standings:
 
 def is_canary(client: str, challenger: Challenger) -> bool:
     """Whether a client is answered by this challenger: always the same for the same client and release."""
-    if challenger.mode is not Mode.CANARY:
-        return False
-    place = int.from_bytes(blake2b(f"{challenger.digest}:{client}".encode(), digest_size=8).digest(), "big")
-    return place < challenger.share * 2.0**64
+    return challenger.mode is Mode.CANARY and falls_into(challenger.share, client, challenger.digest)

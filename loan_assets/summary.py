@@ -13,7 +13,7 @@ from rich.table import Table
 
 from loan_assets.credit.drift import DriftReport
 from loan_assets.credit.scorecards import Scorecard
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.refusal import PROGRAM, program
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BuiltBento
@@ -21,6 +21,8 @@ from loan_assets.resources.registry import RegisteredVersion
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 from loan_assets.standing import Standing
+
+POLICY = the_policy()
 
 NEXT = (
     ("make dev", "the graph, its lineage and its pictures at http://127.0.0.1:3000"),

@@ -143,6 +143,7 @@ class Platform:
         trial = Trial(**gates[-1].evidence["trial"]) if gates else None
         ledger = history.ledger(day)
         decided = DayDecided(
+            answered_by=np.empty(0, dtype=np.int64),
             date=day,
             served_by=served_by,
             champion=champion,

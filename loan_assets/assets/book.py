@@ -9,7 +9,7 @@ import pandas as pd
 from loan_assets.books import tables, the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.credit import statements
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import months_of_run, months_of_statements, picture, table_of, table_type
@@ -18,6 +18,7 @@ from loan_assets.resources.loan_source import LoanSource
 from loan_assets.settings import without_secrets
 
 BOOK = the_book()
+POLICY = the_policy()
 KEY = BOOK.key.name
 MONTHS = months_of_statements(BOOK)
 

@@ -19,7 +19,7 @@ from loan_assets.credit.scorecards import (
     rows_of_groups,
 )
 from loan_assets.credit.training import FittedModel
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.reign import Reign
 from loan_assets.resources.catalog import picture, table_of, table_type
 from loan_assets.resources.decisions import Decisions
@@ -29,6 +29,7 @@ from loan_assets.resources.live_history import Memory
 from loan_assets.resources.registry import Registry
 
 BOOK = the_book()
+POLICY = the_policy()
 KEY = BOOK.key.name
 LABEL = BOOK.label.name
 

@@ -20,7 +20,7 @@ from loan_assets.credit.in_life import (
 from loan_assets.credit.norms import norms_of
 from loan_assets.credit.quality import QUARANTINED
 from loan_assets.credit.training import TRAIN, part_of_each_row
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.release import REFERENCE
 from loan_assets.resources.asset_store import AssetStore, read_table
@@ -31,6 +31,7 @@ from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.release_store import ReleaseStore
 
 BOOK = the_book()
+POLICY = the_policy()
 
 
 @dg.asset(

@@ -9,12 +9,13 @@ import dagster as dg
 from loan_assets.books import the_book
 from loan_assets.credit.daily import Arrived, judged_arrival
 from loan_assets.credit.quality import QUARANTINED
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.resources.catalog import DAYS
 from loan_assets.resources.live_history import Memory
 from loan_assets.resources.outcome_landing import ArrivedFile, OutcomeLanding
 
 BOOK = the_book()
+POLICY = the_policy()
 
 
 @dg.asset(kinds={"fsspec"}, partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())

@@ -16,7 +16,7 @@ from loan_assets.credit.candidates import newest
 from loan_assets.credit.scorecards import Scorecard, metrics_of
 from loan_assets.credit.scoring import is_refused
 from loan_assets.credit.training import TRAIN, FittedModel, calibrated, dataset_digest, onnx_probability
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.release import MODEL, ONNX, ORIGIN, REFERENCE, ReleaseFacts, read_release, write_release
 from loan_assets.resources.asset_store import write_table
@@ -29,6 +29,7 @@ from loan_assets.resources.registry import RegisteredVersion
 from loan_assets.resources.release_store import ReleaseStore
 
 BOOK = the_book()
+POLICY = the_policy()
 KEY = BOOK.key.name
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 
 from loan_assets.books import the_book
 from loan_assets.credit.drift import DriftReport
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.reign import Reign
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS, picture, table_of
@@ -19,6 +19,7 @@ from loan_assets.resources.live_history import Memory
 from loan_assets.resources.registry import CHAMPION, GATE, Registry
 
 BOOK = the_book()
+POLICY = the_policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,8 @@ def gate_verdict(
     trial = step.evidence.get("trial") or {"metric": "", "rows": 0, "champion": 0.0, "challenger": 0.0, "against": ()}
     verdict, number = str(step.evidence.get("verdict", "reject")), int(step.evidence["challenger"])
     said = "; ".join(action.cause for action in step.actions)
-    registry.judge(number, {"promote": f"promoted: {said}", "wait": "on trial"}.get(verdict, f"refused: {said}"))
+    standing = {"promote": f"promoted: {said}", "wait": "on trial", "shadow": "in shadow", "canary": "a canary"}
+    registry.judge(number, standing.get(verdict, f"refused: {said}"))
     rows = [{"figure": name, "value": str(value)} for name, value in trial.items()]
     limit = POLICY.succession.first_z
     gains = {name: (float(trial[name]), limit) for name in ("auc_z", "all_auc_z", "all_loss_z") if name in trial}

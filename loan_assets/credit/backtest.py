@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook
+from loan_assets.credit.arms import falls_into
 from loan_assets.credit.candidates import Trial
 from loan_assets.credit.daily import (
     Arrived,
@@ -36,7 +37,19 @@ from loan_assets.credit.performance import line_through
 from loan_assets.credit.quality import QUARANTINED, REQUEST, BatchQuality
 from loan_assets.credit.scoring import Calibration
 from loan_assets.credit.straying import Reference
-from loan_assets.credit.succession import Action, Facts, Situation, is_due, judged, retrained, watched
+from loan_assets.credit.succession import (
+    CANARY,
+    SHADOW,
+    Action,
+    Challenger,
+    Facts,
+    Served,
+    Situation,
+    is_due,
+    judged,
+    retrained,
+    watched,
+)
 from loan_assets.credit.training import fit, flatten, out_of_fold
 from loan_assets.credit.versions import Version
 from loan_assets.policy import Policy
@@ -62,7 +75,10 @@ class DayOfHistory:
 
 @dataclass(frozen=True, kw_only=True)
 class DayDecided:
-    """A day's line: what was found, what was decided, and every request's score by the version that served it."""
+    """A day's line: what was found, what was decided, and every request's score by the version that answered it.
+
+    That is `served_by`, the champion, for all but the clients of a canary.
+    """
 
     date: str
     served_by: int
@@ -81,6 +97,7 @@ class DayDecided:
     actions: tuple[Action, ...]
     requests: tuple[str, ...]
     scores: NDArray[np.float64]
+    answered_by: NDArray[np.int64]
 
 
 @dataclass(kw_only=True)
@@ -97,6 +114,7 @@ class Replay:
     feed: Feed = field(default_factory=Feed)
     arrivals: LabelMemory = field(default_factory=LabelMemory)
     held: dict[str, tuple[Outcome, ...]] = field(default_factory=dict)
+    answers: int = 0
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(book=self.book)
@@ -130,7 +148,7 @@ class Replay:
         batch, self.feed = judged_batch(
             day.date, day.requests, self.feed, self.norms, self.book, self.policy, day.unreadable_requests
         )
-        rows, ids, scores = self._asked(day, batch, self.versions[served_by])
+        rows, ids, scores, answered_by = self._asked(day, batch, self.versions[served_by])
         numbers = (served_by, *self.situation.archived)
         shares, columns = shares_of(rows, batch.status, numbers, self.versions, self.policy)
         outcomes = self._settled(day)
@@ -156,21 +174,37 @@ class Replay:
             actions=(*actions, *more),
             requests=ids,
             scores=scores,
+            answered_by=answered_by,
         )
 
     def _asked(
         self, day: DayOfHistory, batch: BatchQuality, champion: Version
-    ) -> tuple[Rows, tuple[str, ...], NDArray[np.float64]]:
-        """Take the requests into the ledger, each id once, and score all of them."""
+    ) -> tuple[Rows, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
+        """Take the requests into the ledger, each id once, and score all of them; whose scores they are comes last."""
         if day.requests is None or REQUEST not in day.requests.columns:
-            return Rows.of(_nothing(self.book), self.book), (), np.empty(0)
+            return Rows.of(_nothing(self.book), self.book), (), np.empty(0), np.empty(0, dtype=np.int64)
         first = ~day.requests[REQUEST].astype(str).duplicated().to_numpy()
         taken = day.requests.loc[first]
         ids = tuple(taken[REQUEST].astype(str))
         rows = Rows.of(taken, self.book)
         healthy = batch.healthy[first] & (batch.status != QUARANTINED)
         asked = self.ledger.ask(day.date, ids, rows, healthy)
-        return rows.where(asked.healthy), ids, champion.score(rows.features)
+        scores, answered_by = champion.score(rows.features), np.full(len(ids), champion.number)
+        challenger = self.situation.challenger
+        if challenger is not None and challenger.stage == SHADOW:
+            self.answers += len(ids)
+        if challenger is not None and challenger.stage == CANARY:
+            is_canary = self._canaries(taken, challenger)
+            self.answers += int(is_canary.sum())
+            answered_by[is_canary] = challenger.number
+            scores[is_canary] = self.versions[challenger.number].score(rows.features)[is_canary]
+        return rows.where(asked.healthy), ids, scores, answered_by
+
+    def _canaries(self, requests: pd.DataFrame, challenger: Challenger) -> NDArray[np.bool_]:
+        """Which requests the canary answers: the clients' numbers decide as at the endpoint."""
+        key, share = self.book.key.name, self.policy.promotion.canary_share
+        names = requests[key if key in requests.columns else REQUEST]
+        return np.array([falls_into(share, str(name), str(challenger.number)) for name in names], dtype=bool)
 
     def _settled(self, day: DayOfHistory) -> Arrived:
         """Judge what arrived, and take it over; what was held and turns out to be sound is taken over as well."""
@@ -200,7 +234,11 @@ class Replay:
         if self.situation.challenger is None:
             return None, "", actions
         trial = trial_of(self.ledger, self.versions, self.situation, self.book, self.policy)
-        self.situation, verdict, more = judged(self.situation, date, trial, succession)
+        stage = self.situation.challenger.stage
+        served = Served(answers=self.answers)
+        self.situation, verdict, more = judged(self.situation, date, trial, succession, self.policy.promotion, served)
+        if self.situation.challenger is None or self.situation.challenger.stage != stage:
+            self.answers = 0
         return trial, verdict, (*actions, *more)
 
 

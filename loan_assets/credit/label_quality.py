@@ -196,7 +196,9 @@ def _instants(times: pd.Series[Any]) -> pd.Series[Any]:
     if times.dtype.kind == "M":
         return pd.to_datetime(times, utc=True)
     written = [value if isinstance(value, str | date) else None for value in times.astype(object)]
-    return pd.to_datetime(pd.Series(written, index=times.index, dtype=object), utc=True, errors="coerce", format="ISO8601")
+    return pd.to_datetime(
+        pd.Series(written, index=times.index, dtype=object), utc=True, errors="coerce", format="ISO8601"
+    )
 
 
 def _as_label(value: object) -> float:

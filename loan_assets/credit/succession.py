@@ -21,10 +21,12 @@ from enum import StrEnum
 from typing import Any
 
 from loan_assets.credit.candidates import Trial
-from loan_assets.policy import Policy, Succession
+from loan_assets.policy import Policy, Promotion, Succession
 
 INPUTS, OUTCOMES, ASKED = "inputs", "outcomes", "asked"
 PROMOTE, REJECT, WAIT = "promote", "reject", "wait"
+# Steps on the way to promotion, where policy asks for them.
+SHADOW, CANARY = "shadow", "canary"
 
 
 class Kind(StrEnum):
@@ -99,12 +101,28 @@ class Episode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenger:
-    """A version on trial: how often it was looked at, and on how many rows the last time."""
+    """A version on trial: how often it was looked at, and on how many rows the last time.
+
+    `stage` is `SHADOW` or `CANARY` where it is better and takes over by steps, `staged` the day this step began.
+    """
 
     number: int
     made: str
     looks: int = 0
     rows: int = 0
+    stage: str = ""
+    staged: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What a challenger did since its step began: how many answers, and how far its scores were from the platform's.
+
+    In shadow its answers are those that were scored and logged beside the champion's.
+    """
+
+    answers: int = 0
+    farthest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,26 +241,59 @@ def retrained(situation: Situation, today: str, outcomes: int, succession: Succe
 
 
 def judged(
-    situation: Situation, today: str, trial: Trial, succession: Succession
+    situation: Situation,
+    today: str,
+    trial: Trial,
+    succession: Succession,
+    promotion: Promotion = Promotion(),  # noqa: B008 - frozen
+    served: Served = Served(),
 ) -> tuple[Situation, str, tuple[Action, ...]]:
-    """The verdict on the challenger: `promote`, `reject`, or `wait` for more outcomes.
+    """The verdict on the challenger: `promote`, `reject`, `wait` for more outcomes, or the step that it stands on.
 
     A look at what was seen before is none: outcomes that come once a week do not use up a trial in a week.
     """
     challenger, episode = situation.challenger, situation.episode
     assert challenger is not None
     assert episode is not None
+    if challenger.stage:
+        return _stepped(situation, today, trial, succession, promotion, served)
     if trial.rows <= challenger.rows:
         return situation, WAIT, ()
     looks = challenger.looks + 1
     said = f"{trial.metric} {trial.challenger:.4f} against {trial.champion:.4f} on {trial.rows:,} later rows"
-    if trial.against:
-        return _rejected(situation, "; ".join(trial.against))
-    if _is_better(trial, is_first=episode.promotions == 0, succession=succession):
-        return _promoted(situation, today, said)
-    if looks >= succession.looks or is_worse(trial, succession):
-        return _rejected(situation, f"not better: {said}")
-    return replace(situation, challenger=replace(challenger, looks=looks, rows=trial.rows)), WAIT, ()
+    looked = replace(situation, challenger=replace(challenger, looks=looks, rows=trial.rows))
+    if not trial.against and _is_better(trial, is_first=episode.promotions == 0, succession=succession):
+        return _on_stage(looked, SHADOW, today) if promotion.by_steps else _promoted(situation, today, said)
+    if trial.against or looks >= succession.looks or is_worse(trial, succession):
+        return _rejected(situation, "; ".join(trial.against) or f"not better: {said}")
+    return looked, WAIT, ()
+
+
+def _on_stage(situation: Situation, stage: str, today: str) -> tuple[Situation, str, tuple[Action, ...]]:
+    challenger = situation.challenger
+    assert challenger is not None
+    return replace(situation, challenger=replace(challenger, stage=stage, staged=today)), stage, ()
+
+
+def _stepped(
+    situation: Situation, today: str, trial: Trial, succession: Succession, promotion: Promotion, served: Served
+) -> tuple[Situation, str, tuple[Action, ...]]:
+    """One step on, where its evidence is there; dismissed where anything speaks against the challenger."""
+    challenger = situation.challenger
+    assert challenger is not None
+    said = f"{trial.metric} {trial.challenger:.4f} against {trial.champion:.4f} on {trial.rows:,} later rows"
+    wrong = list(trial.against)
+    if is_worse(trial, succession):
+        wrong.append(f"worse: {said}")
+    if served.farthest > promotion.farthest:
+        wrong.append(f"the endpoint's scores are up to {served.farthest:.2g} from what they should be")
+    if wrong:
+        return _rejected(situation, f"dismissed in {challenger.stage}: {'; '.join(wrong)}")
+    if served.answers < (promotion.shadow_answers if challenger.stage == SHADOW else promotion.canary_answers):
+        return situation, challenger.stage, ()
+    if challenger.stage == SHADOW:
+        return _on_stage(situation, CANARY, today)
+    return _promoted(situation, today, f"{said}; {served.answers:,} answers as a canary")
 
 
 def registered(situation: Situation, number: int, known: tuple[int, ...]) -> tuple[Situation, tuple[Action, ...]]:

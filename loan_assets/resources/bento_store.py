@@ -41,6 +41,7 @@ CARRIED = (
     "prediction_record.py",
     "books",
     "credit/__init__.py",
+    "credit/arms.py",
     "credit/scoring.py",
     "credit/lookup.py",
     "credit/reasons.py",

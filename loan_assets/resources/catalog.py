@@ -14,8 +14,10 @@ import dagster as dg
 
 from loan_assets.books import Column, Kind, LoanBook
 from loan_assets.books.calendar import MONTH, month_after, months_of
-from loan_assets.policy import POLICY
+from loan_assets.policy_file import the_policy
 from loan_assets.prediction_record import DAY
+
+POLICY = the_policy()
 
 T = TypeVar("T")
 

@@ -25,8 +25,9 @@ from filelock import FileLock
 from loan_assets.credit.succession import Action, Kind, Situation
 from loan_assets.refusal import Refusal
 
-# What a step was: the first version put in force, a day looked at, a challenger judged, a person's word, a move made.
-FIRST, WATCH, GATE, PERSON, MOVED = "first", "watch", "gate", "person", "moved"
+# What a step was: the first version put in force, a day looked at, a challenger judged, a person's word, a move made,
+# or a challenger put beside the champion.
+FIRST, WATCH, GATE, PERSON, MOVED, STAGED = "first", "watch", "gate", "person", "moved", "staged"
 RULE = "the rule"
 
 

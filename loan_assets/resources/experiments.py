@@ -124,7 +124,7 @@ class Experiments(dg.ConfigurableResource):  # type: ignore[type-arg]
             run_id = _new_run(mlflow, context)
         shim = SimpleNamespace(
             log=context.log,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             dagster_run=context.run,
             resource_config={
                 "experiment_name": EXPERIMENT,

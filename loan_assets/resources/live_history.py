@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import numpy as np
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import EVENT_TIME
@@ -19,8 +20,10 @@ from loan_assets.credit.label_quality import LabelMemory
 from loan_assets.credit.ledger import UNKNOWN, Ledger
 from loan_assets.credit.quality import REQUEST
 from loan_assets.credit.straying import Reference
+from loan_assets.credit.succession import CANARY, SHADOW, Served
 from loan_assets.credit.versions import Origin, Version
-from loan_assets.policy import POLICY, Policy
+from loan_assets.policy import Policy
+from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.release import ORIGIN, REFERENCE, read_release
 from loan_assets.resources.asset_store import AssetStore, read_table
@@ -87,6 +90,22 @@ class LiveHistory:
         logs = [log for log in logs if len(log)]
         return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
 
+    def served(self, version: Version, since: str, stage: str) -> Served:
+        """What a challenger answered, or would have in shadow, from a day on, beside what it should have said."""
+        answers, farthest, is_shadow = 0, 0.0, stage == SHADOW
+        said = "shadow_probability" if is_shadow else "default_probability"
+        by = "shadow_version" if is_shadow else "model_version"
+        for day in self.days(BATCHES, "9999"):
+            if day < since:
+                continue
+            log: pd.DataFrame = self.store.read(f"{LOG}/{day}", object)
+            own = log.loc[(log[by] == version.number) & ((log["arm"] == CANARY) | is_shadow)]
+            if len(own):
+                should = version.score(own[list(self.book.feature_names)].to_numpy(dtype="float32"))
+                answers += len(own)
+                farthest = max(farthest, float(np.abs(own[said].to_numpy("float64") - should).max()))
+        return Served(answers=answers, farthest=farthest)
+
     def settled(self) -> pd.DataFrame:
         """Every healthy logged application with a known outcome, oldest first: key, instant, name, label, features."""
         import pandas as pd
@@ -146,8 +165,9 @@ class Memory(dg.ConfigurableResource):  # type: ignore[type-arg]
     store: str
     releases: str
 
-    def of(self, book: LoanBook, policy: Policy = POLICY) -> LiveHistory:
+    def of(self, book: LoanBook) -> LiveHistory:
         """The history of a book."""
+        policy = the_policy()
         return LiveHistory(
             store=AssetStore(root=self.store, keep=policy.versions_kept),
             releases=ReleaseStore(root=self.releases),
