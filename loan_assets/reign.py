@@ -188,19 +188,63 @@ class Reign:
         last = self.begun()
         if last is None:
             return None
-        moved = self._crowned(last)
-        terms = self._wanted(last)
-        if self._is_beside(terms):
-            return moved
-        if terms is None:
-            self.history.releases.dismiss()
-        else:
-            self.history.releases.challenge(*terms)
-        number, stage, share = terms or (0, "", 0.0)
-        evidence = {"challenger": number, "stage": stage, "share": share}
-        after = self._last()
-        self.decisions.record(STAGED, after.date, (), after.situation, evidence, after=after.number)
+        moved = None if self._is_crowned(last) and self._has_alias(last) else self._crowned(last)
+        if not self._is_beside(last):
+            self._put_beside(last)
         return moved
+
+    def _is_crowned(self, last: Step) -> bool:
+        """Whether the pointer names the champion of the journal, and the move is on record."""
+        number, in_force, steps = last.situation.champion, self.history.releases.in_force(), self.decisions.steps()
+        since = _decision_for(steps, number).number
+        moves = [step for step in steps if step.kind == MOVED and step.number > since]
+        is_moved = any(step.evidence["version"] == number for step in moves)
+        return is_moved and in_force is not None and in_force.version == number
+
+    def _has_alias(self, last: Step) -> bool:
+        return self.registry.aliases().get(CHAMPION) == last.situation.champion
+
+    def _crowned(self, last: Step) -> Step:
+        number, releases = last.situation.champion, self.history.releases
+        digest, _ = releases.shelf_of(number)
+        self.registry.promote(number)
+        releases.crown(number, digest)
+        steps = self.decisions.steps()
+        decided = _decision_for(steps[: last.number], number)
+        before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(decided.at)).total_seconds()
+        evidence = {
+            "version": number,
+            "before": before,
+            "seconds": round(seconds, 3),
+            "decided_in": decided.number,
+        }
+        return self._noted(MOVED, evidence)
+
+    def _put_beside(self, last: Step) -> None:
+        """Let the challenger of the journal stand, or no longer.
+
+        Its name is on record for as long as it may stand: written down before it is put there, taken back after it has
+        left. Whom a kill leaves standing is then never taken for one that a person put there, who stays until a
+        decision needs the place.
+        """
+        releases, terms, named = self.history.releases, self._wanted(last), self._named()
+        if terms is None:
+            stands = releases.standings().challenger
+            if named is not None and stands is not None and stands.version == named[0]:
+                releases.dismiss()
+            self._noted(STAGED, {"challenger": 0, "stage": "", "share": 0.0})
+            return
+        if named != terms:
+            number, stage, share = terms
+            self._noted(STAGED, {"challenger": number, "stage": stage, "share": share})
+        releases.challenge(*terms)
+
+    def _is_beside(self, last: Step) -> bool:
+        """Whether the challenger of the journal stands, or none is named where there is to be none."""
+        terms, stands = self._wanted(last), self.history.releases.standings().challenger
+        is_there = terms is None or (stands is not None and (stands.version, stands.mode, stands.share) == terms)
+        return is_there and self._named() == terms
 
     def _wanted(self, last: Step) -> tuple[int, Mode, float] | None:
         """The challenger that is to stand beside the champion, and on which terms."""
@@ -210,39 +254,15 @@ class Reign:
         mode = Mode(challenger.stage)
         return challenger.number, mode, self.history.policy.promotion.canary_share if mode is Mode.CANARY else 0.0
 
-    def _is_beside(self, terms: tuple[int, Mode, float] | None) -> bool:
-        """Whether the challenger of the journal stands, or none of the journal's does where there is to be none.
+    def _named(self) -> tuple[int, Mode, float] | None:
+        """The challenger that the journal let stand last, and on which terms; None where it has left."""
+        said = next((step.evidence for step in reversed(self.decisions.steps()) if step.kind == STAGED), None)
+        return (said["challenger"], Mode(said["stage"]), said["share"]) if said and said["challenger"] else None
 
-        Who was put there by a person stays there until a decision needs the place.
-        """
-        standings = self.history.releases.standings()
-        stands = standings.challenger
-        if terms is not None:
-            return stands is not None and (stands.version, stands.mode, stands.share) == terms
-        staged = [step for step in self.decisions.steps() if step.kind == STAGED]
-        return stands is None or not staged or staged[-1].evidence["challenger"] != stands.version
-
-    def _crowned(self, last: Step) -> Step | None:
-        number, releases = last.situation.champion, self.history.releases
-        digest, _ = releases.shelf_of(number)
-        steps, in_force = self.decisions.steps(), releases.in_force()
-        decided = _decision_for(steps, number)
-        follows = (
-            in_force is not None and in_force.version == number and self.registry.aliases().get(CHAMPION) == number
-        )
-        if follows and any(step.kind == MOVED and step.number > decided.number for step in steps):
-            return None
-        self.registry.promote(number)
-        releases.crown(number, digest)
-        before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
-        seconds = (datetime.now(UTC) - datetime.fromisoformat(decided.at)).total_seconds()
-        evidence = {
-            "version": number,
-            "before": before,
-            "seconds": round(seconds, 3),
-            "decided_in": decided.number,
-        }
-        return self.decisions.record(MOVED, last.date, (), last.situation, evidence, after=last.number)
+    def _noted(self, kind: str, evidence: Mapping[str, object]) -> Step:
+        """Write down a move, after whatever was decided meanwhile: that is carried out next."""
+        last = self._last()
+        return self.decisions.record(kind, last.date, (), last.situation, evidence, after=last.number)
 
     def roll_back(self, to: int | None, why: str, by: str) -> tuple[Step, Step | None]:
         """Bring a former champion back at once, the last one unless another is named; returns decision and move.
@@ -306,24 +326,22 @@ class Reign:
         )
 
     def what_is_due(self) -> str | None:
-        """Which job has to run now: `RETRAIN`, `SUCCEED`, or none."""
+        """Which job has to run now: `RETRAIN`, `SUCCEED`, or none.
+
+        What was decided is carried out before anything else: who was dismissed does not answer while another is made.
+        """
         last = self.decisions.last()
         if last is None:
             return None
-        if last.situation.challenger is not None:
-            number = self.fulfilled()
-            if number is None:
-                return RETRAIN
-            steps = self.decisions.steps()
-            if not any(
-                step.kind == GATE and step.date == last.date and step.evidence.get("challenger") == number
-                for step in steps
-            ):
-                return SUCCEED
-        in_force = self.history.releases.in_force()
-        if in_force is None or in_force.version != last.situation.champion:
+        if not self._is_crowned(last) or not self._is_beside(last):
             return SUCCEED
-        return None if self._is_beside(self._wanted(last)) else SUCCEED
+        if last.situation.challenger is None:
+            return None
+        number = self.fulfilled()
+        if number is None:
+            return RETRAIN
+        judged = [step for step in self.decisions.steps() if step.kind == GATE and step.date == last.date]
+        return None if any(step.evidence.get("challenger") == number for step in judged) else SUCCEED
 
     def _facts(self, ledger: Ledger, situation: Situation, day: str, shares: Mapping[int, float]) -> Facts:
         versions = self.history.versions({situation.champion, *situation.archived}, ledger)
