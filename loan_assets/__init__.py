@@ -11,6 +11,7 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `release.py`: the format of a model release, a folder of plain files with their digests.
 - `online_table.py`: the format of the newest features by client number, as the endpoint reads them.
 - `standing.py`: which releases stand, the champion and a challenger, as the endpoint follows them.
+- `day_file.py`: Parquet files of other systems, in which a request is called the same everywhere.
 - `histories.py`: a history in files, as the backtest reads it, and what a backtest leaves behind.
 - `policy_file.py`: a policy read from a file, every misspelt field named.
 - `backtesting.py`: a history replayed from a terminal, and its models, each of which scores.

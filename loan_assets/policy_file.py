@@ -41,7 +41,7 @@ def the_policy() -> Policy:
     for section in ("endpoint", "explanation"):
         if getattr(policy, section) != getattr(POLICY, section):
             raise Refusal(
-                f"{named}: {section} travels with the endpoint and cannot be set here.",
+                f"{named}: {section} travels with the Bento and cannot be set here.",
                 f"Set it in loan_assets/policy.py, build the Bento again, and take {section} out of the file.",
             )
     return policy

@@ -193,6 +193,7 @@ def platform(ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plat
     return Platform(settings=settings, reign=reign, instance=dg.DagsterInstance.from_config(str(settings.dagster_home)))
 
 
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # of dagster-mlflow, which commands leave unsaid as well
 def test_graph_and_backtest_decide_the_same_line_by_line(
     platform: Platform, received: pd.DataFrame, book: LoanBook
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loan_assets.policy import POLICY
-from loan_assets.policy_file import policy_of
+from loan_assets.policy_file import policy_of, the_policy
 from loan_assets.refusal import Refusal
 
 
@@ -95,3 +95,19 @@ def test_a_fraction_may_be_written_with_an_exponent(tmp_path: Path) -> None:
 )
 def test_a_value_that_a_field_cannot_mean_is_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refused(tmp_path, text)
+
+
+def test_an_installation_names_its_policy_and_not_that_of_the_endpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    the_policy.cache_clear()
+    monkeypatch.setenv("LOAN_POLICY", " ")
+    assert the_policy() is POLICY
+    the_policy.cache_clear()
+    monkeypatch.setenv("LOAN_POLICY", str(written(tmp_path, "promotion:\n  by_steps: true\n")))
+    assert the_policy() == replace(POLICY, promotion=replace(POLICY.promotion, by_steps=True))
+    the_policy.cache_clear()
+    written(tmp_path, "endpoint:\n  most_rows: 10\n")
+    with pytest.raises(Refusal, match="endpoint travels with the Bento"):
+        the_policy()
+    the_policy.cache_clear()

@@ -204,11 +204,12 @@ def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
 def is_due(situation: Situation, facts: Facts, outcomes: int, succession: Succession) -> bool:
     """Whether to retrain at the end of a day on which so many outcomes of the new world have settled.
 
-    A repeated answer waits while outcomes hint at yet another change: it would learn from two worlds at once.
+    A repeated answer waits while outcomes hint at yet another change: it would learn from two worlds at once. While a
+    challenger takes over by steps it is not overtaken.
     """
     today = facts.date
-    episode = situation.episode
-    if episode is None or episode.retrainings >= succession.retrainings:
+    episode, challenger = situation.episode, situation.challenger
+    if episode is None or episode.retrainings >= succession.retrainings or (challenger and challenger.stage):
         return False
     within = [day for day in situation.retrained if _days(day, today) < succession.budget_days]
     if len(within) >= succession.budget or (within and _days(within[-1], today) < succession.cooldown_days):

@@ -271,6 +271,33 @@ def test_who_serves_was_champion_at_the_end_of_the_day_before(hasty: tuple[Repla
         assert (decided[at].served_by != number, decided[at + 1].served_by) == (True, number)
 
 
+def test_a_challenger_that_takes_over_by_steps_answers_nobody_then_some_then_all(
+    begun: Replay, received: pd.DataFrame, book: LoanBook, hasty: tuple[Replay, list[DayDecided]]
+) -> None:
+    promotion = replace(
+        POLICY.promotion, by_steps=True, shadow_answers=2 * ROWS, canary_share=0.25, canary_answers=ROWS
+    )
+    replay = another(begun, replace(HASTY, promotion=promotion))
+    decided = list(replay.over(history(received, book, changes=True)[1]))
+    (at, number), *_ = actions_of(hasty[1], Kind.PROMOTE)
+    assert [day.verdict for day in decided[at : at + 3]] == ["shadow", "shadow", "canary"]
+    until = next(place for place, day in enumerate(decided) if day.verdict == "promote")
+    assert (decided[until].champion, decided[until].actions[-1].version) == (number, number)
+    by_canary = [int((day.answered_by == number).sum()) for day in decided[: until + 1]]
+    assert by_canary[: at + 3] == [0] * (at + 3)
+    assert sum(by_canary[at + 3 : until]) < promotion.canary_answers <= sum(by_canary[at + 3 :])
+    for day in decided[at + 3 : until + 1]:
+        own = day.answered_by == number
+        assert own.mean() == pytest.approx(promotion.canary_share, abs=0.12)
+        assert set(day.answered_by[~own]) == {1}
+        requests = replay.ledger.days[decided.index(day)].rows
+        for version in (1, number):
+            asked = day.answered_by == version
+            should = replay.versions[version].score(requests.features[asked])
+            np.testing.assert_array_equal(day.scores[asked], should)
+    assert set(decided[until + 1].answered_by) == {number}
+
+
 def test_archived_versions_are_compared_with_every_batch_beside_the_champion(
     hasty: tuple[Replay, list[DayDecided]],
 ) -> None:

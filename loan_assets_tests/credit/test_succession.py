@@ -14,10 +14,12 @@ import pytest
 from loan_assets.credit.candidates import Trial
 from loan_assets.credit.succession import (
     ASKED,
+    CANARY,
     INPUTS,
     OUTCOMES,
     PROMOTE,
     REJECT,
+    SHADOW,
     WAIT,
     Action,
     Challenger,
@@ -26,6 +28,7 @@ from loan_assets.credit.succession import (
     Facts,
     Kind,
     RivalFound,
+    Served,
     Situation,
     is_due,
     is_harmful,
@@ -494,6 +497,86 @@ def test_a_challenger_worse_by_both_figures_is_not_waited_for() -> None:
     assert verdict(worse) == REJECT
     assert verdict(replace(worse, auc_z=RULE.hopeless_z)) == WAIT
     assert verdict(replace(worse, loss_z=RULE.hopeless_z)) == WAIT
+
+
+# --- promotion by steps
+
+STEPS = replace(POLICY.promotion, by_steps=True)
+ENOUGH = {
+    SHADOW: Served(answers=STEPS.shadow_answers, farthest=STEPS.farthest),
+    CANARY: Served(answers=STEPS.canary_answers, farthest=STEPS.farthest),
+}
+
+
+def step(
+    situation: Situation, today: int, trial: Trial = BETTER, served: Served | None = None
+) -> tuple[Situation, str]:
+    after, said, actions = judged(situation, day(today), trial, RULE, STEPS, served or Served())
+    assert bool(actions) == (said in {PROMOTE, REJECT})
+    return after, said
+
+
+def on_stage(stage: str) -> Situation:
+    situation, said = step(on_trial(), 6)
+    assert said == SHADOW
+    if stage == CANARY:
+        situation, said = step(situation, 7, served=ENOUGH[SHADOW])
+        assert said == CANARY
+    assert situation.champion == 1
+    return situation
+
+
+def test_where_steps_are_asked_for_the_better_challenger_takes_over_by_them() -> None:
+    situation = on_stage(CANARY)
+    assert situation.challenger is not None
+    assert (situation.challenger.stage, situation.challenger.staged) == (CANARY, day(7))
+    after, said = step(situation, 8, served=ENOUGH[CANARY])
+    assert (said, after.champion, after.challenger) == (PROMOTE, 2, None)
+    assert Situation.from_facts(json.loads(json.dumps(situation.as_facts()))) == situation
+
+
+def test_what_is_not_better_takes_no_step() -> None:
+    assert step(on_trial(), 6, UNSURE)[1] == WAIT
+    assert step(on_trial(), 6, replace(BETTER, against=("unfair",)))[1] == REJECT
+
+
+@pytest.mark.parametrize("stage", [SHADOW, CANARY])
+def test_a_step_waits_for_its_answers_and_not_for_later_outcomes(stage: str) -> None:
+    situation = on_stage(stage)
+    served = replace(ENOUGH[stage], answers=ENOUGH[stage].answers - 1)
+    assert step(situation, 9, replace(BETTER, rows=0), served) == (situation, stage)
+    assert step(situation, 9, replace(BETTER, rows=0), ENOUGH[stage])[1] == {SHADOW: CANARY, CANARY: PROMOTE}[stage]
+
+
+@pytest.mark.parametrize("stage", [SHADOW, CANARY])
+@pytest.mark.parametrize(
+    ("trial", "farthest", "why"),
+    [
+        (replace(BETTER, against=("unfair",)), 0.0, "unfair"),
+        (replace(UNSURE, auc_z=-2.5, loss_z=-2.5), 0.0, "worse: auc"),
+        (BETTER, 2 * STEPS.farthest, "scores are up to 2e-09 from what they should be"),
+    ],
+)
+def test_whatever_speaks_against_a_challenger_on_its_way_dismisses_it(
+    stage: str, trial: Trial, farthest: float, why: str
+) -> None:
+    served = replace(ENOUGH[stage], farthest=farthest)
+    after, said, actions = judged(on_stage(stage), day(9), trial, RULE, STEPS, served)
+    assert (said, after.champion, after.challenger) == (REJECT, 1, None)
+    assert actions[0].cause.startswith(f"dismissed in {stage}: ")
+    assert why in actions[0].cause
+
+
+def test_a_challenger_on_its_way_is_not_overtaken_by_a_retraining() -> None:
+    story = Story(situation=on_stage(SHADOW), today=15)
+    assert story.live(outcomes=100_000) == ()
+    assert Story(situation=on_trial(), today=15).live(outcomes=100_000) == ("reject", "retrain")
+
+
+def test_another_alarm_leaves_who_stands_beside_the_champion_behind() -> None:
+    story = Story(situation=on_stage(CANARY), today=9)
+    assert story.live(found=change(20)) == ("alarm", "reject")
+    assert story.situation.challenger is None
 
 
 def test_a_promotion_archives_the_champion_and_the_count_of_checks_begins_again() -> None:
