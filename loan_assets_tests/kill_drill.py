@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ class Instants:
 
         forced = os.fsync
 
-        def force(descriptor: int) -> None:
+        def force(descriptor: Any) -> None:
             self()
             forced(descriptor)
 
@@ -180,7 +181,7 @@ class Instants:
                 self.has_written = False
                 self()
 
-        os.fsync = force
+        os.fsync = force  # type: ignore[assignment]
         sqlalchemy.event.listen(Engine, "before_cursor_execute", state)
         sqlalchemy.event.listen(Engine, "commit", commit)
         sys.addaudithook(self.heard)
@@ -255,9 +256,14 @@ def main(home: Path) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         work = WORKS[asked["work"]]
-        told = forked(lambda work=work: work(reign_of(home)), Instants(at=asked["at"]), asked["seconds"])
+        deed = partial(_done_over, home, work)
+        told = forked(deed, Instants(at=asked["at"]), asked["seconds"])
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
+
+
+def _done_over(home: Path, work: Callable[[Reign], Any]) -> Any:
+    return work(reign_of(home))
 
 
 def looked_through(home: Path) -> set[Any]:

@@ -1,10 +1,11 @@
-"""The reign over real stores: what is in force follows the journal, whatever happens and whenever a process is killed."""
+"""The reign over real stores: what is in force follows the journal, whatever happens, whenever a process is killed."""
 
 from __future__ import annotations
 
 import random
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -391,9 +392,7 @@ def test_a_rollback_dismisses_who_stands(reign: Reign) -> None:
     reign = by_steps(reign)
     reign.approve(3, "why", "who")
     last = last_of(reign)
-    reign.decisions.record(
-        GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number
-    )
+    reign.decisions.record(GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number)
     reign.put_in_force()
     assert beside(reign) == (2, "canary", BY_STEPS.canary_share)
     reign.roll_back(None, "why", "who")
@@ -403,9 +402,7 @@ def test_a_rollback_dismisses_who_stands(reign: Reign) -> None:
 
 def test_who_is_dismissed_leaves_before_another_is_trained(reign: Reign) -> None:
     last = last_of(reign)
-    reign.decisions.record(
-        GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number
-    )
+    reign.decisions.record(GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number)
     reign.put_in_force()
     last = last_of(reign)
     ordered = on_trial(last.situation, 4)
@@ -432,9 +429,7 @@ def test_who_was_put_there_by_a_person_stays(reign: Reign) -> None:
 def test_a_person_may_let_stand_whom_the_journal_let_stand_before(reign: Reign) -> None:
     reign = by_steps(reign)
     last = last_of(reign)
-    reign.decisions.record(
-        GATE, DAYS[1], (), on_trial(last.situation, 2, SHADOW), {"challenger": 2}, after=last.number
-    )
+    reign.decisions.record(GATE, DAYS[1], (), on_trial(last.situation, 2, SHADOW), {"challenger": 2}, after=last.number)
     reign.put_in_force()
     reign.approve(2, "why wait", "the board")
     reign.roll_back(1, "too early", "the board")
@@ -476,7 +471,8 @@ class Drill:
         shutil.copytree(self.warmed.home, aside)
         with closing(sqlite3.connect(aside / "mlflow" / "mlflow.db")) as tables:
             aliases = tables.execute("select alias, version from registered_model_aliases order by alias").fetchall()
-        files = [path for path in sorted((aside / "releases").rglob("*")) if not path.name.endswith((".lock", "holder"))]
+        left = sorted((aside / "releases").rglob("*"))
+        files = [path for path in left if not path.name.endswith((".lock", "holder"))]
         drafts = [path.name for path in files if ".draft-" in str(path.parent)]
         rest = {str(path): path.read_bytes() for path in files if path.is_file() and ".draft-" not in str(path)}
         return self.journal().count(b"\n"), aliases, drafts, rest
@@ -554,7 +550,7 @@ def test_a_kill_at_any_instant_leaves_the_old_or_the_new_and_a_fresh_process_agr
             states += 1
             drill.holds(old, new)
     assert states >= 5
-    print(deed, instants, states)
+    sys.stdout.write(f"{deed}: killed at {instants} instants, {states} states of the disk\n")
 
 
 @pytest.mark.parametrize("deed", ["promote", "roll_back", "promote_from_canary"])
