@@ -202,6 +202,18 @@ def alarm(
 
 @app.command()
 @explained
+def webhook(
+    host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only with LOAN_TOKENS."),
+    port: int = typer.Option(3100, help="Port."),
+) -> None:
+    """Listen for alarms that a monitoring system posts: POST /alarm, as JSON of your own or Alertmanager's."""
+    from loan_assets.webhook import serve as listen
+
+    listen(settings_here(), _reign().ask, host, port)
+
+
+@app.command()
+@explained
 def decisions() -> None:
     """Print everything that was decided about the champion, oldest first."""
     from loan_assets.resources.decisions import Decisions

@@ -115,14 +115,19 @@ class Reign:
     def ask(self, cause: str, by: str) -> Step:
         """An alarm from outside: the same rule, cooldown and budget decide what comes of it.
 
+        One that is raised again on the same day, while nothing was decided since, is the same alarm.
+
         Raises:
             Refusal: when there is no champion yet.
         """
         last = self._last()
         day = max(last.date, day_of(datetime.now(UTC)))
+        asked = f"{cause} (asked by {by})"
+        if last.kind == PERSON and last.date == day and asked in {action.cause for action in last.actions}:
+            return last
         ledger = self.history.ledger(day)
         first_day = ledger.days[0].date if ledger.days else day
-        facts = Facts(date=day, asked=(f"{cause} (asked by {by})",), first_day=first_day)
+        facts = Facts(date=day, asked=(asked,), first_day=first_day)
         situation, actions = watched(last.situation, facts, self.history.policy)
         situation, more = self._ordered(situation, facts, ledger)
         return self.decisions.record(PERSON, day, (*actions, *more), situation, by=by, after=last.number)
