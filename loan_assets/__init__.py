@@ -29,6 +29,7 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `summary.py`: what came of it, on one screen.
 - `doctor.py`: what is there, what is missing or damaged, and what to do about it.
 - `endpoint.py`: the champion's Bento as a running server on this machine.
+- `webhook.py`: a way in for monitoring systems, an alarm over HTTP.
 - `rehearsal.py`: days lived through at the endpoint, for real.
 - `cli.py`: the `loan-assets` command.
 

@@ -194,10 +194,26 @@ def alarm(
 ) -> None:
     """Ask for a retraining: the rule, its cooldown and its budget decide what comes of it."""
     step = _reign().ask(why, by)
+    typer.echo(f"Step {step.number} of {step.date}")
     for action in step.actions:
         typer.echo(f"{action.kind} {action.version}: {action.cause}")
     if not any(action.kind == "retrain" for action in step.actions):
         typer.echo("Recorded. A retraining waits for enough outcomes, its cooldown or its budget.")
+
+
+@app.command()
+@explained
+def webhook(
+    host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only with LOAN_TOKENS."),
+    port: int = typer.Option(3100, help="Port."),
+) -> None:
+    """Take alarms from monitoring systems: POST /alarm with {"why": …, "by": …}, or as a webhook of Alertmanager."""
+    reign, tokens = _reign(), settings_here().tokens
+    from loan_assets.webhook import webhook_server
+
+    server = webhook_server(reign, host, port, tokens)
+    typer.echo(f"Alarms are taken at http://{host}:{port}/alarm")
+    server.run()
 
 
 @app.command()
