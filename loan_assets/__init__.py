@@ -29,8 +29,8 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `summary.py`: what came of it, on one screen.
 - `doctor.py`: what is there, what is missing or damaged, and what to do about it.
 - `endpoint.py`: the champion's Bento as a running server on this machine.
+- `webhook.py`: a way in for monitoring systems, an alarm over HTTP.
 - `rehearsal.py`: days lived through at the endpoint, for real.
-- `webhook.py`: alarms that other systems post, put before the same rule.
 - `cli.py`: the `loan-assets` command.
 
 The serving box lives beside this package in `bento/`; it carries `books`, `policy`, `release`, the formats it shares

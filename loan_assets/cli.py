@@ -194,6 +194,7 @@ def alarm(
 ) -> None:
     """Ask for a retraining: the rule, its cooldown and its budget decide what comes of it."""
     step = _reign().ask(why, by)
+    typer.echo(f"Step {step.number} of {step.date}")
     for action in step.actions:
         typer.echo(f"{action.kind} {action.version}: {action.cause}")
     if not any(action.kind == "retrain" for action in step.actions):
@@ -206,10 +207,13 @@ def webhook(
     host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only with LOAN_TOKENS."),
     port: int = typer.Option(3100, help="Port."),
 ) -> None:
-    """Listen for alarms that a monitoring system posts: POST /alarm, as JSON of your own or Alertmanager's."""
-    from loan_assets.webhook import serve as listen
+    """Take alarms from monitoring systems: POST /alarm with {"why": …, "by": …}, or as a webhook of Alertmanager."""
+    reign, tokens = _reign(), settings_here().tokens
+    from loan_assets.webhook import webhook_server
 
-    listen(settings_here(), _reign().ask, host, port)
+    server = webhook_server(reign, host, port, tokens)
+    typer.echo(f"Alarms are taken at http://{host}:{port}/alarm")
+    server.run()
 
 
 @app.command()

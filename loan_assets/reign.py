@@ -9,7 +9,7 @@ the journal, never the other way round: after a kill at any instant the next run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -112,25 +112,42 @@ class Reign:
         }
         return self.decisions.record(WATCH, day, (*actions, *more), situation, evidence, after=self._last().number)
 
-    def ask(self, cause: str, by: str) -> Step:
+    def ask(self, cause: str, by: str, alarms: Collection[str] = ()) -> Step:
         """An alarm from outside: the same rule, cooldown and budget decide what comes of it.
 
-        One that is raised again on the same day, while nothing was decided since, is the same alarm.
+        One that is raised again while its question is open gives what was decided then: alerts are repeated for as long
+        as they fire, and each would take the challenger that answers them off its trial.
+
+        Args:
+            alarms: the names by which it is known again; what is said and by whom unless they are given.
 
         Raises:
             Refusal: when there is no champion yet.
         """
-        last = self._last()
+        last, alarms = self._last(), sorted(alarms) or [f"{by}: {cause}"]
+        known = self._asked_before(alarms, last)
+        if known is not None:
+            return known
         day = max(last.date, day_of(datetime.now(UTC)))
-        asked = f"{cause} (asked by {by})"
-        if last.kind == PERSON and last.date == day and asked in {action.cause for action in last.actions}:
-            return last
         ledger = self.history.ledger(day)
         first_day = ledger.days[0].date if ledger.days else day
-        facts = Facts(date=day, asked=(asked,), first_day=first_day)
+        facts = Facts(date=day, asked=(f"{cause} (asked by {by})",), first_day=first_day)
         situation, actions = watched(last.situation, facts, self.history.policy)
         situation, more = self._ordered(situation, facts, ledger)
-        return self.decisions.record(PERSON, day, (*actions, *more), situation, by=by, after=last.number)
+        evidence = {"alarms": alarms}
+        return self.decisions.record(PERSON, day, (*actions, *more), situation, evidence, by=by, after=last.number)
+
+    def _asked_before(self, alarms: Collection[str], last: Step) -> Step | None:
+        """The newest step that put one of these alarms, where all were put to the champion in the open episode."""
+        found, unheard = None, set(alarms)
+        for step in reversed(self.decisions.steps()):
+            if not _is_one_question(step.situation, last.situation):
+                return None
+            heard = unheard.intersection(step.evidence.get("alarms", ()))
+            found, unheard = found or (step if heard else None), unheard - heard
+            if not unheard:
+                return found
+        return None
 
     def order(self) -> Order | None:
         """The retraining that was decided last and whose challenger is on trial; None where none is."""
@@ -368,6 +385,13 @@ class Reign:
         if last is None:
             raise Refusal("There is no champion yet.", "Run `loan-assets run` first.")
         return last
+
+
+def _is_one_question(one: Situation, other: Situation) -> bool:
+    """Whether the same episode is open against the same champion."""
+    if one.episode is None or other.episode is None:
+        return False
+    return (one.champion, one.episode.opened) == (other.champion, other.episode.opened)
 
 
 def _of_the_day(steps: tuple[Step, ...], day: str) -> Step | None:

@@ -1,174 +1,260 @@
-"""A door for other systems' alarms: what a monitoring system posts goes before the same rule as every other alarm.
+"""A way in for monitoring systems: an alarm over HTTP, put to the same rule as by the button and the command.
 
-Here: the two forms in which an alarm is posted, who may post one, and what is answered. Not here: what comes of an
-alarm (`reign`, `credit.succession`), or the tokens' file (`bento.access`).
+Here: who may post, what a body means (our own form, and that of Prometheus's Alertmanager), and the answer. Not here:
+what comes of an alarm (`reign`), or what a token is (`bento.access`).
 
-    POST /alarm  {"why": "complaints about refusals", "by": "the service desk"}
-    POST /alarm  what Prometheus' Alertmanager posts, version 4; alerts that have been resolved raise nothing
+    POST /alarm  {"why": "a merger", "by": "core-banking"}
+    POST /alarm  {"version": "4", "status": "firing", "alerts": [{"labels": {"alertname": "…"}, …}], …}
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
 from bento.access import ADMIN, Access, is_loopback
+from loan_assets.policy import POLICY, Endpoint
 from loan_assets.refusal import Refusal
-from loan_assets.settings import Settings
+from loan_assets.reign import Reign
+from loan_assets.resources.decisions import Overtaken, Step
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse
+    import uvicorn
 
-    from loan_assets.resources.decisions import Step
-
-# An alarm is a sentence; a group of Alertmanager's alerts is a few kilobytes.
-LARGEST_BODY = 100_000
-LONGEST_TEXT = 500
-HINT = 'Post {"why": "...", "by": "..."}, or let Alertmanager post its alerts (version 4).'
+UNDERSTOOD = "4"
+FIRING, RESOLVED = "firing", "resolved"
+# How much of what was said goes on record, and how many alerts are quoted.
+MOST_SAID, MOST_NAMED, MOST_QUOTED = 500, 100, 3
+# An alarm takes tenths of a second; posts beyond these would only wait for each other.
+MOST_AT_ONCE = 64
+MOST_TRIES = 3
+said = logging.getLogger("loan_assets.webhook")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Why a retraining is asked for, and by whom."""
+    """What was said, by whom, and the names by which it is known when it is posted again."""
 
     why: str
     by: str
+    names: tuple[str, ...] = ()
 
 
-class Unfit(Exception):
-    """A request that cannot be answered: the status, and why."""
-
-    def __init__(self, status: int, said: str, hint: str = "") -> None:
-        super().__init__(said)
-        self.status, self.said, self.hint = status, said, hint
-
-
-def alarms_in(body: bytes, caller: str) -> tuple[Alarm, ...]:
-    """The alarms that a body posts; none where it tells of resolved alerts only.
+def alarm_in(body: bytes, caller: str = "") -> Alarm | None:
+    """The alarm that a body raises; None where it says that one is over.
 
     Args:
-        caller: whose token was shown, or who is said to post where nobody shows one.
+        caller: whose token was shown, empty where none was asked for.
 
     Raises:
-        Unfit: when the body is neither of the two forms.
+        HTTPException: 400, saying what does not fit; no value of the body is repeated.
     """
     try:
-        said = json.loads(body)
-    except ValueError:
-        raise Unfit(400, "The body is no JSON.", HINT) from None
-    if not isinstance(said, dict):
-        raise Unfit(400, "The body is no JSON object.", HINT)
-    if "alerts" in said:
-        return _alerts_in(said["alerts"], caller)
-    why, by = _sentence(said.get("why")), _sentence(said.get("by", caller))
-    if not why or not by:
-        raise Unfit(400, f"`why` and `by` must be text of at most {LONGEST_TEXT} characters.", HINT)
-    # Who shows a token is on record under its name, whatever the body says.
-    return (Alarm(why=why, by=by if by == caller else f"{by}, through {caller}"),)
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _unfit("the body is not JSON") from None
+    if not isinstance(told, dict):
+        raise _unfit('the body is not an object: send {"why": "…", "by": "…"} or what Alertmanager sends')
+    if "alerts" in told:
+        return _of_alertmanager(told, caller)
+    by = _words(told, "by", MOST_NAMED) if "by" in told or not caller else caller
+    return Alarm(why=_words(told, "why", MOST_SAID), by=_signed(by, caller))
 
 
-def _alerts_in(alerts: object, caller: str) -> tuple[Alarm, ...]:
+def _of_alertmanager(told: dict[str, Any], caller: str) -> Alarm | None:
+    """What the alerts of one notification that fire have to say together: one alarm, however many they are."""
+    if told.get("version") != UNDERSTOOD:
+        raise _unfit(f'Alertmanager\'s webhook is understood in version "{UNDERSTOOD}"')
+    if told.get("status") not in (FIRING, RESOLVED):
+        raise _unfit(f"status is neither {FIRING} nor {RESOLVED}")
+    alerts = told["alerts"]
     if not isinstance(alerts, list) or not all(isinstance(alert, dict) for alert in alerts):
-        raise Unfit(400, "`alerts` must be a list of objects.", HINT)
-    firing = [alert for alert in alerts if alert.get("status") == "firing"]
-    said = sorted({_told_by(alert) for alert in firing})
-    # One group of alerts is one alarm: they speak of one world.
-    return (Alarm(why="; ".join(said)[:LONGEST_TEXT], by=caller),) if said else ()
+        raise _unfit("alerts is not a list of objects")
+    summaries: dict[str, str] = {}
+    for place, alert in enumerate(alerts):
+        labels, notes = alert.get("labels"), alert.get("annotations") or {}
+        if not isinstance(labels, dict) or not isinstance(notes, dict):
+            raise _unfit(f"alerts[{place}] has no labels, or annotations of another form")
+        name = _words(labels, "alertname", MOST_NAMED, f"alerts[{place}].labels.alertname")
+        if alert.get("status", told["status"]) == FIRING:
+            summaries.setdefault(name, _plain(notes.get("summary") or "", MOST_SAID))
+    if told["status"] == RESOLVED or not summaries:
+        return None
+    names = sorted(summaries)
+    quoted = [f"{name}: {summaries[name]}" if summaries[name] else name for name in names[:MOST_QUOTED]]
+    more = [f"{len(names) - MOST_QUOTED} more"] if len(names) > MOST_QUOTED else []
+    return Alarm(
+        why=_plain("; ".join([*quoted, *more]), MOST_SAID),
+        by=_signed("Alertmanager", caller),
+        names=tuple(f"alert {name}" for name in names),
+    )
 
 
-def _told_by(alert: dict[str, Any]) -> str:
-    labels, annotations = alert.get("labels"), alert.get("annotations")
-    name = _sentence(labels.get("alertname")) if isinstance(labels, dict) else ""
-    summary = _sentence(annotations.get("summary")) if isinstance(annotations, dict) else ""
-    if not name:
-        raise Unfit(400, "An alert has no `labels.alertname`.", HINT)
-    return f"{name}: {summary}" if summary else name
+def _words(told: dict[str, Any], field: str, most: int, called: str = "") -> str:
+    words = _plain(told.get(field), most)
+    if not words:
+        raise _unfit(f"{called or field} is missing, empty or no text")
+    return words
 
 
-def _sentence(text: object) -> str:
-    """The text without blanks around it; nothing where it is no text, or too long to be a sentence."""
-    return text.strip() if isinstance(text, str) and len(text) <= LONGEST_TEXT else ""
+def _plain(words: object, most: int) -> str:
+    """Text that goes on record: on one line, of bounded length, nothing in it that a terminal would obey."""
+    text = " ".join(words.split()) if isinstance(words, str) else ""
+    text = "".join(character for character in text if character.isprintable())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def door(ask: Callable[[str, str], Step], access: Access) -> Starlette:
-    """The application: `ask` puts a cause and who asks before the rule, and gives the step that it was written down in.
+def _signed(by: str, caller: str) -> str:
+    """Who asks; where tokens are shown, whose it was counts more than what the body says."""
+    return by if caller in ("", by) else f"{by}, by the token of {caller}"
 
-    Args:
-        access: who may post; where no tokens are asked for, everybody who reaches this machine's loopback.
-    """
-    from starlette.applications import Starlette
-    from starlette.concurrency import run_in_threadpool
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
 
-    async def post(request: Request) -> JSONResponse:
+def _unfit(why: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, why)
+
+
+class Webhook:
+    """The routes over one reign. Alarms are put one after another: each is weighed from where the last one left it."""
+
+    def __init__(self, reign: Reign, access: Access, limits: Endpoint = POLICY.endpoint) -> None:
+        self._reign, self._access, self._limits = reign, access, limits
+        self._turn = asyncio.Lock()
+        self.application = Starlette(
+            routes=[Route("/alarm", self._posted, methods=["POST"]), Route("/livez", _alive, methods=["GET"])],
+            exception_handlers={HTTPException: _told, Exception: _failed},
+        )
+
+    async def _posted(self, request: Request) -> JSONResponse:
+        caller = self._caller(request)
+        # A page in a browser on this machine can send other kinds without asking first.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+        alarm = alarm_in(await self._body(request), caller)
+        if alarm is None:
+            return JSONResponse({"step": None, "said": "an alert that is resolved asks for nothing"})
+        async with self._turn:
+            try:
+                return await run_in_threadpool(self._put, alarm)
+            except Overtaken as busy:
+                headers = {"retry-after": str(self._limits.retry_after)}
+                raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, busy.cause, headers) from None
+            except Refusal as refusal:
+                raise HTTPException(HTTPStatus.CONFLICT, str(refusal)) from None
+
+    def _put(self, alarm: Alarm) -> JSONResponse:
+        """Put the alarm to the rule; where something else is decided at that very moment, once more after it."""
+        for _ in range(MOST_TRIES - 1):
+            try:
+                return self._put_once(alarm)
+            except Overtaken:
+                continue
+        return self._put_once(alarm)
+
+    def _put_once(self, alarm: Alarm) -> JSONResponse:
+        before = self._reign.decisions.last()
+        step = self._reign.ask(alarm.why, alarm.by, alarm.names)
+        return JSONResponse(_answer(step, is_known=before is not None and step.number <= before.number))
+
+    def _caller(self, request: Request) -> str:
+        """Whose token is shown; empty where none is asked for."""
         try:
-            posted = alarms_in(await _body(request), _caller(request, access))
-            steps = [await run_in_threadpool(ask, alarm.why, alarm.by) for alarm in posted]
-        except Unfit as unfit:
-            return JSONResponse({"error": unfit.said, "hint": unfit.hint}, status_code=unfit.status)
-        except Refusal as refusal:
-            return JSONResponse({"error": refusal.cause, "hint": refusal.next_step}, status_code=409)
-        return JSONResponse({"steps": [_told(step) for step in steps]})
+            self._access.look()
+        except Refusal as reason:
+            said.error("%s", reason)
+        if self._access.is_open:
+            return ""
+        shown = request.headers.get("authorization", "")
+        token = self._access.caller(shown.encode("latin-1"))
+        if token is None:
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", {"www-authenticate": "Bearer"})
+        if ADMIN not in token.scopes:
+            raise HTTPException(HTTPStatus.FORBIDDEN, f"this token does not carry the scope {ADMIN}")
+        return token.caller
 
-    async def ready(_: Request) -> JSONResponse:
-        return JSONResponse({"status": "ready"})
+    async def _body(self, request: Request) -> bytes:
+        """The body, counted as it arrives, and in time."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.patience):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self._limits.largest_body:
+                        most = f"{self._limits.largest_body:,} bytes"
+                        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {most}")
+        except TimeoutError:
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come") from None
+        except ClientDisconnect:
+            raise _unfit("the body ended early") from None
+        return bytes(body)
 
-    return Starlette(routes=[Route("/alarm", post, methods=["POST"]), Route("/livez", ready)])
+
+def _answer(step: Step, *, is_known: bool) -> dict[str, Any]:
+    decided = [{"kind": str(one.kind), "version": one.version, "cause": one.cause} for one in step.actions]
+    orders = any(one["kind"] == "retrain" for one in decided)
+    waits = "a retraining waits for enough outcomes, its cooldown or its budget"
+    known = f"known since step {step.number}" if is_known else "recorded"
+    return {
+        "step": step.number,
+        "is_new": not is_known,
+        "decided": decided,
+        "said": f"{known}; {'a retraining is ordered' if orders else waits}",
+    }
 
 
-def _caller(request: Request, access: Access) -> str:
-    """Whose token was shown.
+async def _alive(_: Request) -> JSONResponse:
+    return JSONResponse({"status": "alive"})
+
+
+async def _told(_: Request, problem: Exception) -> JSONResponse:
+    assert isinstance(problem, HTTPException)
+    return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
+
+
+async def _failed(_: Request, _failure: Exception) -> JSONResponse:
+    """Our own mistake: the caller is told that it was ours, the log of the server where it was made."""
+    return JSONResponse({"error": "the alarm could not be put; see the log of the webhook"}, 500)
+
+
+def webhook_server(reign: Reign, host: str, port: int, tokens: str) -> uvicorn.Server:
+    """The server, ready to run.
 
     Raises:
-        Unfit: when tokens are asked for and none is shown that may raise an alarm.
-    """
-    if access.is_open:
-        return "a webhook"
-    try:
-        access.look()
-    except Refusal as refusal:
-        raise Unfit(503, refusal.cause, refusal.next_step) from None
-    shown = request.headers.get("authorization")
-    token = access.caller(shown.encode("latin-1") if shown else None)
-    if token is None:
-        raise Unfit(401, "No token that is known was shown.", "Send `Authorization: Bearer ...`.")
-    if ADMIN not in token.scopes:
-        raise Unfit(403, f"The token of {token.caller} may not raise an alarm.", "It needs the scope admin.")
-    return token.caller
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise Unfit(413, f"The body is longer than {LARGEST_BODY:,} bytes.", HINT)
-    return bytes(body)
-
-
-def _told(step: Step) -> dict[str, object]:
-    said = [{"decision": str(action.kind), "version": action.version, "cause": action.cause} for action in step.actions]
-    return {"step": step.number, "date": step.date, "decided": said}
-
-
-def serve(settings: Settings, ask: Callable[[str, str], Step], host: str, port: int) -> None:
-    """Listen until stopped.
-
-    Raises:
-        Refusal: when it would listen beyond this machine without asking for tokens, or the tokens make no sense.
+        Refusal: when others could post without a token, or the tokens cannot be read.
     """
     import uvicorn
 
-    if not settings.tokens and not is_loopback(host):
+    from bento.patience import install
+
+    if not tokens and not is_loopback(host):
         raise Refusal(
-            f"Without tokens {host} is not listened on: anybody could raise alarms.",
-            "Name a file of tokens in LOAN_TOKENS (`loan-assets token NAME --scope admin`), or leave the host out.",
+            f"Everybody who reaches {host} could ask for a retraining.",
+            "Name a file of tokens in LOAN_TOKENS (`loan-assets token` makes one), or bind to 127.0.0.1.",
         )
-    access = Access(Path(settings.tokens) if settings.tokens else None)
-    uvicorn.run(door(ask, access), host=host, port=port, log_level="warning", timeout_keep_alive=5)
+    access = Access(Path(tokens) if tokens else None)
+    install(POLICY.endpoint.patience)
+    application: Callable[..., Any] = Webhook(reign, access).application
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_AT_ONCE,
+        )
+    )

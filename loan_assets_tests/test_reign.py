@@ -388,6 +388,40 @@ def test_a_new_alarm_dismisses_who_stands(platform: Served) -> None:
     assert platform.reign.what_is_due() == RETRAIN
 
 
+def test_an_alarm_that_is_raised_again_is_the_same_alarm(platform: Served) -> None:
+    reign = platform.reign
+    first = reign.ask("drift", "monitoring", ["A"])
+    assert [action.kind for action in first.actions] == [Kind.ALARM, Kind.REJECT, Kind.RETRAIN]
+    assert reign.ask("drift, more of it", "monitoring", ["A"]) == first
+    assert last_of(reign) == first
+    second = reign.ask("drift and delays", "monitoring", ["B", "A"])
+    assert [action.kind for action in second.actions] == [Kind.ALARM, Kind.REJECT]
+    assert reign.ask("delays", "monitoring", ["B"]) == second
+    assert reign.ask("both", "monitoring", ["A", "B"]) == second
+    assert last_of(reign) == second
+    # What a person says is known by its words.
+    third = reign.ask("a merger", "the board")
+    assert reign.ask("a merger", "the board") == third
+    assert reign.ask("a merger", "the regulator").number == third.number + 1
+
+
+def test_an_alarm_against_another_champion_is_another(reign: Reign) -> None:
+    first = reign.ask("drift", "monitoring", ["A"])
+    reign.approve(2, "why", "who")
+    again = reign.ask("drift", "monitoring", ["A"])
+    assert again.number > first.number
+    assert again.actions[0].version == 2
+
+
+def test_a_hundred_alarms_at_once_order_one_retraining(platform: Served) -> None:
+    before = last_of(platform.reign).number
+    for number in range(100):
+        platform.reign.ask("drift", "monitoring", [f"alert {number % 10}"])
+    asked = [step for step in platform.reign.decisions.steps() if step.number > before]
+    assert len(asked) == 10
+    assert [action.kind for step in asked for action in step.actions].count(Kind.RETRAIN) == 1
+
+
 def test_a_rollback_dismisses_who_stands(reign: Reign) -> None:
     reign = by_steps(reign)
     reign.approve(3, "why", "who")

@@ -1,167 +1,334 @@
-"""Alarms of other systems reach the rule through a real socket; what is no alarm, or nobody's, raises none."""
+"""Alarms over HTTP: what is put to the rule, who may, and what a hundred of them cost."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
-import uvicorn
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bento.access import ADMIN, PREDICT, Access, new_token
-from loan_assets.books import the_book
+from bento.access import new_token
+from loan_assets.credit.daily import Arrived
+from loan_assets.credit.label_quality import LabelMemory
+from loan_assets.credit.quality import OK
+from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
-from loan_assets.reign import Reign
-from loan_assets.resources.decisions import PERSON, Decisions
-from loan_assets.resources.live_history import Memory
-from loan_assets.resources.registry import Registry
-from loan_assets.settings import Settings
-from loan_assets.webhook import LARGEST_BODY, door, serve
-from loan_assets_tests.conftest import Home
+from loan_assets.reign import RETRAIN, Reign
+from loan_assets.resources.asset_store import _save
+from loan_assets.resources.decisions import PERSON
+from loan_assets.webhook import webhook_server
+from loan_assets_tests.conftest import Home, loan_assets
+from loan_assets_tests.kill_drill import last_of, reign_of
 
-ALERTMANAGER = {
-    "version": "4",
-    "status": "firing",
-    "alerts": [
-        {"status": "firing", "labels": {"alertname": "RefusalsDoubled"}, "annotations": {"summary": "twice as many"}},
-        {"status": "firing", "labels": {"alertname": "RefusalsDoubled"}, "annotations": {"summary": "twice as many"}},
-        {"status": "resolved", "labels": {"alertname": "Another"}},
-    ],
-}
-
-
-@dataclass
-class Door:
-    """A server on a port of the loopback, and the reign behind it."""
-
-    port: int
-    reign: Reign
-
-    def post(self, body: object, token: str = "") -> tuple[int, Any]:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/alarm", data=content)
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
-                return reply.status, json.loads(reply.read())
-        except urllib.error.HTTPError as refused:
-            return refused.code, json.loads(refused.read())
-
-    def persons(self) -> list[str]:
-        return [action.cause for s in self.reign.decisions.steps() if s.kind == PERSON for action in s.actions]
-
-
-def opened(reign: Reign, access: Access) -> Iterator[Door]:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        server = uvicorn.Server(uvicorn.Config(door(reign.ask, access), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        yield Door(port=listening.getsockname()[1], reign=reign)
-        server.should_exit = True
-        thread.join(timeout=20)
-
-
-def reign_over(home: Path) -> Reign:
-    settings = Settings.from_environment({"LOAN_HOME": str(home)})
-    return Reign(
-        decisions=Decisions(folder=str(settings.decisions)),
-        registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
-        history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
-    )
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
 def reign(ran: Home, tmp_path: Path) -> Reign:
-    shutil.copytree(ran.settings.home, tmp_path / "home")
-    return reign_over(tmp_path / "home")
+    """A platform that lived through a day of which every outcome is known: enough for a retraining."""
+    home = tmp_path / "home"
+    for place in ("decisions", "releases", "store"):
+        shutil.copytree(ran.settings.home / place, home / place)
+    reign = reign_of(home)
+    history = reign.history
+    (day,) = history.days("prediction_log", "9999")
+    log: pd.DataFrame = history.store.read(f"prediction_log/{day}", object)
+    label = np.random.default_rng(1).random(len(log)) < log["default_probability"]
+    told = tuple(
+        (str(name), int(bad), f"{day}T12:00:00+00:00") for name, bad in zip(log["request_id"], label, strict=True)
+    )
+    arrived = Arrived(
+        status=OK, rows=len(told), reasons=(), set_aside=(), taken=told, held=(), released=(), memory=LabelMemory()
+    )
+    history.store.store.write(f"outcome_quality/{day}", partial(_save, arrived))
+    return reign
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True)
+class Door:
+    """A webhook that is open, and the platform behind it."""
+
+    reign: Reign
+    port: int
+
+    def send(self, body: bytes | Iterator[bytes], headers: dict[str, str] = JSON, to: str = "POST /alarm") -> Answer:
+        method, path = to.split()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body, headers)
+            reply = connection.getresponse()
+            return Answer(status=reply.status, body=json.loads(reply.read()))
+        finally:
+            connection.close()
+
+    def post(self, told: object, token: str = "") -> Answer:
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        return self.send(json.dumps(told).encode(), {**JSON, **shown})
+
+    def asked(self) -> list[Any]:
+        return [step for step in self.reign.decisions.steps() if step.kind == PERSON]
+
+
+Opened = Callable[..., Door]
 
 
 @pytest.fixture
-def webhook(reign: Reign) -> Iterator[Door]:
-    yield from opened(reign, Access(None))
+def opened(reign: Reign, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+    """Opens the webhook in a thread, on a free port of the loopback."""
+    # Put back afterwards: the server bounds connections by a protocol of its own.
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", HttpToolsProtocol)
+    running = []
+
+    def begin(over: Reign = reign, tokens: str = "") -> Door:
+        port = free_port()
+        server = webhook_server(over, "127.0.0.1", port, tokens)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        running.append((server, thread))
+        until = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return Door(reign=over, port=port)
+
+    yield begin
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()
 
 
-def test_an_alarm_is_put_before_the_rule_and_told_with_its_step(webhook: Door) -> None:
-    status, said = webhook.post({"why": "complaints about refusals", "by": "the service desk"})
-    (step,) = said["steps"]
-    cause = "complaints about refusals (asked by the service desk, through a webhook)"
-    assert status == 200
-    assert step["decided"] == [{"decision": "alarm", "version": 1, "cause": cause}]
-    last = webhook.reign.decisions.last()
-    assert last is not None
-    assert (last.number, last.kind, last.situation.episode is not None) == (step["step"], PERSON, True)
+@pytest.fixture
+def door(opened: Opened) -> Door:
+    return opened()
 
 
-def test_a_group_of_alerts_is_one_alarm_and_its_repetition_none(webhook: Door) -> None:
-    steps = {webhook.post(ALERTMANAGER)[1]["steps"][0]["step"] for _ in range(5)}
-    assert len(steps) == 1
-    assert webhook.persons() == ["RefusalsDoubled: twice as many (asked by a webhook)"]
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
-def test_alerts_that_were_resolved_raise_nothing(webhook: Door) -> None:
-    resolved = {**ALERTMANAGER, "status": "resolved", "alerts": ALERTMANAGER["alerts"][2:]}
-    assert webhook.post(resolved) == (200, {"steps": []})
-    assert webhook.persons() == []
+def notified(*names: str, status: str = "firing", summary: str = "scores have moved") -> dict[str, Any]:
+    """What Alertmanager posts, as its documentation has it."""
+    alert = {
+        "status": status,
+        "annotations": {"summary": summary},
+        "startsAt": "2026-11-24T10:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus:9090/graph",
+        "fingerprint": "9f86d081884c7d65",
+    }
+    return {
+        "version": "4",
+        "groupKey": "{}:{}",
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": "loan-assets",
+        "groupLabels": {},
+        "commonLabels": {},
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager:9093",
+        "alerts": [{**alert, "labels": {"alertname": name, "severity": "page"}} for name in names],
+    }
 
 
-UNFIT: list[tuple[object, str]] = [
-    (b"{", "The body is no JSON."),
-    (b"\xff\xfe", "The body is no JSON."),
-    ([], "The body is no JSON object."),
-    ({}, "`why` and `by` must be text"),
-    ({"why": " "}, "`why` and `by` must be text"),
-    ({"why": "x" * 501}, "`why` and `by` must be text"),
-    ({"why": "because", "by": 7}, "`why` and `by` must be text"),
-    ({"alerts": {}}, "`alerts` must be a list"),
-    ({"alerts": [{"status": "firing", "labels": {}}]}, "no `labels.alertname`"),
-]
+def test_an_alarm_is_put_to_the_rule_and_the_answer_says_what_was_decided(door: Door) -> None:
+    answer = door.post({"why": "a merger", "by": "core-banking"})
+    (step,) = door.asked()
+    assert answer.status == 200
+    assert (answer.body["step"], answer.body["is_new"]) == (step.number, True)
+    assert [one["kind"] for one in answer.body["decided"]] == ["alarm", "retrain"]
+    assert answer.body["decided"][0]["cause"] == "a merger (asked by core-banking)"
+    assert answer.body["said"] == "recorded; a retraining is ordered"
+    assert step.by == "core-banking"
+    assert door.reign.what_is_due() == RETRAIN
 
 
-def test_what_is_no_alarm_is_refused_and_raises_none(webhook: Door) -> None:
-    for body, said in UNFIT:
-        status, reply = webhook.post(body)
-        assert status == 400
-        assert said in reply["error"]
-        assert "Alertmanager" in reply["hint"]
-    assert webhook.persons() == []
+def test_an_alert_that_fires_is_an_alarm_once_and_one_that_is_resolved_is_none(door: Door) -> None:
+    first = door.post(notified("ScoresMoved"))
+    assert first.body["decided"][0]["cause"] == "ScoresMoved: scores have moved (asked by Alertmanager)"
+    for summary in ("scores have moved by 0.3", "scores have moved by 0.4"):
+        again = door.post(notified("ScoresMoved", summary=summary))
+        assert (again.status, again.body["step"], again.body["is_new"]) == (200, first.body["step"], False)
+        assert again.body["said"].startswith(f"known since step {first.body['step']}")
+    resolved = door.post(notified("ScoresMoved", status="resolved"))
+    assert (resolved.status, resolved.body["step"]) == (200, None)
+    assert len(door.asked()) == 1
 
 
-def test_a_body_beyond_the_limit_is_not_read(webhook: Door) -> None:
-    assert webhook.post(b"x" * (LARGEST_BODY + 1))[0] == 413
+def test_alerts_that_come_together_are_one_alarm(door: Door) -> None:
+    told = notified("E", "D", "C", "B", "A", "A")
+    told["alerts"][0]["status"] = "resolved"
+    answer = door.post(told)
+    said = "; ".join(f"{name}: scores have moved" for name in "ABC")
+    assert answer.body["decided"][0]["cause"] == f"{said}; 1 more (asked by Alertmanager)"
+    assert door.asked()[0].evidence["alarms"] == ["alert A", "alert B", "alert C", "alert D"]
 
 
-def test_without_a_champion_the_reason_is_told(tmp_path: Path) -> None:
-    for one in opened(reign_over(tmp_path / "empty"), Access(None)):
-        status, said = one.post({"why": "because"})
-        assert status == 409
-        assert "no champion yet" in said["error"]
+def test_a_hundred_alarms_in_a_row_cost_no_more_than_the_budget(door: Door) -> None:
+    for number in range(100):
+        assert door.post(notified(f"Alert{number}")).status == 200
+    for _ in range(2):
+        for number in range(100):
+            assert not door.post(notified(f"Alert{number}")).body["is_new"]
+    kinds = [action.kind for step in door.asked() for action in step.actions]
+    assert len(door.asked()) == 100
+    assert 1 <= kinds.count("retrain") <= POLICY.succession.budget
 
 
-def test_where_tokens_are_asked_for_only_the_scope_admin_raises_an_alarm(reign: Reign, tmp_path: Path) -> None:
-    (admin, of_admin), (other, of_other) = (
-        new_token("pager", frozenset({ADMIN})),
-        new_token("app", frozenset({PREDICT})),
+def test_alarms_at_the_same_moment_are_each_put_once(door: Door) -> None:
+    with ThreadPoolExecutor(8) as senders:
+        posts = [notified(f"Alert{number % 8}") for number in range(32)]
+        answers = list(senders.map(door.post, posts))
+    assert {answer.status for answer in answers} == {200}
+    assert sum(answer.body["is_new"] for answer in answers) == 8
+    assert len(door.asked()) == 8
+
+
+UNFIT = {
+    b"{": "not JSON",
+    b"": "not JSON",
+    b"\xff\xfe": "not JSON",
+    b"[" * 100_000: "not JSON",
+    b"[]": "not an object",
+    b'"hush"': "not an object",
+    b"{}": "by is missing",
+    b'{"by": "hush"}': "why is missing, empty or no text",
+    b'{"why": " \\u0007 ", "by": "hush"}': "why is missing, empty or no text",
+    b'{"why": ["hush"], "by": "hush"}': "why is missing, empty or no text",
+    b'{"why": "hush", "by": 3}': "by is missing, empty or no text",
+    b'{"alerts": []}': 'version "4"',
+    b'{"alerts": [], "version": "5", "status": "firing"}': 'version "4"',
+    b'{"alerts": [], "version": "4", "status": "hush"}': "neither firing nor resolved",
+    b'{"alerts": {}, "version": "4", "status": "firing"}': "alerts is not a list",
+    b'{"alerts": [3], "version": "4", "status": "firing"}': "alerts is not a list of objects",
+    b'{"alerts": [{}], "version": "4", "status": "firing"}': "alerts[0] has no labels",
+    b'{"alerts": [{"labels": {}}], "version": "4", "status": "firing"}': "alerts[0].labels.alertname is missing",
+}
+
+
+@pytest.mark.parametrize("body", list(UNFIT), ids=[f"{body[:30]!r}" for body in UNFIT])
+def test_a_body_that_does_not_fit_is_told_why_and_puts_nothing(door: Door, body: bytes) -> None:
+    answer = door.send(body)
+    assert answer.status == 400
+    assert UNFIT[body] in answer.body["error"]
+    assert list(answer.body) == ["error"]
+    assert "hush" not in answer.body["error"]
+    assert door.asked() == []
+
+
+def test_what_goes_on_record_is_bounded_and_nothing_that_a_terminal_obeys(door: Door) -> None:
+    answer = door.post({"why": "red \x1b[31m\nalert\x00" + "x" * 10_000, "by": "b" * 10_000})
+    (step,) = door.asked()
+    assert answer.status == 200
+    assert step.actions[0].cause.startswith("red [31m alertxxx")
+    assert (len(step.actions[0].cause) < 700, len(step.by)) == (True, 100)
+    assert step.actions[0].cause.isprintable()
+
+
+def test_more_than_is_read_another_kind_and_another_way_are_refused(door: Door) -> None:
+    large = b" " * (POLICY.endpoint.largest_body + 1)
+    assert door.send(large).status == 413
+    assert door.send(iter([large[:700_000], large[:700_000]])).status == 413
+    for kind in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
+        assert door.send(b'{"why": "why", "by": "who"}', kind).status == 415
+    assert door.send(b"", {}, "GET /alarm").status == 405
+    assert door.send(b"", {}, "GET /livez") == Answer(status=200, body={"status": "alive"})
+    assert door.send(b"", JSON, "POST /elsewhere").status == 404
+    assert door.asked() == []
+
+
+def test_where_tokens_are_asked_for_one_with_the_right_scope_is_needed(opened: Opened, tmp_path: Path) -> None:
+    shown, lines = {}, []
+    for caller, scope in (("monitoring", "admin"), ("core-banking", "predict")):
+        shown[caller], token = new_token(caller, frozenset({scope}))
+        lines.append(token.line())
+    file = tmp_path / "tokens"
+    file.write_text("\n".join(lines))
+    door = opened(tokens=str(file))
+    assert door.post({"why": "why"}).status == 401
+    assert door.post({"why": "why"}, "guessed").status == 401
+    assert door.send(b"not even JSON", {}).status == 401
+    assert door.post({"why": "why"}, shown["core-banking"]).status == 403
+    assert door.asked() == []
+    assert door.post(notified("ScoresMoved"), shown["monitoring"]).status == 200
+    assert door.post({"why": "why"}, shown["monitoring"]).status == 200
+    assert door.post({"why": "why", "by": "the board"}, shown["monitoring"]).status == 200
+    by = ["Alertmanager, by the token of monitoring", "monitoring", "the board, by the token of monitoring"]
+    assert [step.by for step in door.asked()] == by
+    file.write_text(lines[1])
+    assert door.post({"why": "why"}, shown["monitoring"]).status == 401
+
+
+def test_without_tokens_nobody_beyond_this_machine_is_let_in(reign: Reign, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"Everybody who reaches 0\.0\.0\.0"):
+        webhook_server(reign, "0.0.0.0", 3100, "")
+    done = loan_assets("webhook", "--host", "0.0.0.0", home=tmp_path)
+    assert done.returncode == 1
+    assert "Everybody who reaches 0.0.0.0 could ask for a retraining." in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(Refusal, match="nobody is let in"):
+        webhook_server(reign, "0.0.0.0", 3100, str(tmp_path / "nowhere"))
+
+
+def test_where_there_is_no_champion_the_refusal_is_told(opened: Opened, tmp_path: Path) -> None:
+    answer = opened(over=reign_of(tmp_path / "new")).post({"why": "why", "by": "who"})
+    assert (answer.status, answer.body) == (
+        409,
+        {"error": "There is no champion yet. Run `loan-assets run` first."},
     )
-    (tmp_path / "tokens").write_text(f"{of_admin.line()}\n{of_other.line()}\n")
-    for one in opened(reign, Access(tmp_path / "tokens")):
-        assert [one.post({"why": "because"}, token)[0] for token in ("", "invented", other)] == [401, 401, 403]
-        assert one.persons() == []
-        assert one.post({"why": "because"}, admin)[0] == 200
-        assert one.persons() == ["because (asked by pager)"]
 
 
-def test_beyond_this_machine_it_listens_with_tokens_only(tmp_path: Path, reign: Reign) -> None:
-    settings = Settings.from_environment({"LOAN_HOME": str(tmp_path)})
-    with pytest.raises(Refusal, match=r"Without tokens 0\.0\.0\.0 is not listened on"):
-        serve(settings, reign.ask, "0.0.0.0", 0)
+def test_a_journal_that_is_damaged_is_told_and_left_alone(door: Door) -> None:
+    journal = Path(door.reign.decisions.folder) / "journal.log"
+    journal.write_bytes(journal.read_bytes().replace(b"floors", b"flowers"))
+    damaged = journal.read_bytes()
+    answer = door.post({"why": "why", "by": "who"})
+    assert answer.status == 409
+    assert "is not what was written there" in answer.body["error"]
+    assert journal.read_bytes() == damaged
+
+
+def test_the_command_opens_the_door_and_shuts_it(reign: Reign, tmp_path: Path) -> None:
+    port, home = free_port(), Path(reign.decisions.folder).parent
+    command = [sys.executable, "-m", "loan_assets.cli", "webhook", "--port", str(port)]
+    environment = {**os.environ, "LOAN_HOME": str(home), "LOAN_TOKENS": ""}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == f"Alarms are taken at http://127.0.0.1:{port}/alarm\n"
+        door, until = Door(reign=reign, port=port), time.monotonic() + 20
+        while True:
+            try:
+                answer = door.post(notified("ScoresMoved"))
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=20) in (0, -signal.SIGTERM)
+    assert answer.body["step"] == last_of(reign).number

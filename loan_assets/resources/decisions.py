@@ -68,6 +68,10 @@ class Step:
         return cls(**{**facts, "actions": actions, "situation": Situation.from_facts(facts["situation"])})
 
 
+class Overtaken(Refusal):
+    """Another step was written while this one was considered; whoever asked may ask again at once."""
+
+
 class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The journal at `folder`/journal.log."""
 
@@ -90,7 +94,7 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
             after: the number of the step from which this one was decided; 0 for the first.
 
         Raises:
-            Refusal: when another step was written in between, for this one was decided without knowing of it.
+            Overtaken: when another step was written in between, for this one was decided without knowing of it.
         """
         place = self._journal
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,7 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
             steps, whole = self._read()
             last = steps[-1].number if steps else 0
             if last != after:
-                raise Refusal(
+                raise Overtaken(
                     f"Step {last} was decided while this one was considered from step {after}.",
                     "Run again; it will be considered from where things stand now.",
                 )

@@ -8,7 +8,7 @@ import pytest
 
 from loan_assets.credit.succession import Action, Challenger, Episode, Kind, Situation
 from loan_assets.refusal import Refusal
-from loan_assets.resources.decisions import PERSON, WATCH, Decisions
+from loan_assets.resources.decisions import PERSON, WATCH, Decisions, Overtaken
 
 CHANGED = Situation(
     champion=2,
@@ -75,6 +75,6 @@ def test_a_line_that_was_taken_out_is_noticed(journal: Decisions) -> None:
 
 def test_nothing_is_recorded_that_was_decided_from_an_older_step(journal: Decisions) -> None:
     journal.record(WATCH, "2026-02-03", (ALARM,), CHANGED, after=0)
-    with pytest.raises(Refusal, match="Step 1 was decided while this one was considered from step 0"):
+    with pytest.raises(Overtaken, match="Step 1 was decided while this one was considered from step 0"):
         journal.record(WATCH, "2026-02-03", (), CHANGED, after=0)
     assert len(journal.steps()) == 1
