@@ -1,6 +1,7 @@
-"""Running the whole graph from a terminal, and saying what happens while it happens.
+"""Running the graph from a terminal, and saying what happens while it happens.
 
-Here: one run of `whole_graph` in this process, recorded in Dagster's history like any other. Not here: the graph.
+Here: runs in this process, that of `whole_graph` above all, recorded in Dagster's history like any other. Not here: the
+graph.
 """
 
 from __future__ import annotations
@@ -74,6 +75,21 @@ def run_whole_graph(settings: Settings) -> float:
     if not outcome.success:
         raise why_it_failed(outcome.all_events)
     return time.monotonic() - started
+
+
+def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None) -> None:
+    """Run a job of the front door in this process, recorded like any other run.
+
+    Raises:
+        Refusal: when the run was stopped, with the reason.
+    """
+    from loan_assets.definitions import defs
+
+    outcome = defs.resolve_job_def(job).execute_in_process(
+        instance=instance, partition_key=day, run_config=QUIET, tags=this_process(), raise_on_error=False
+    )
+    if not outcome.success:
+        raise why_it_failed(outcome.all_events)
 
 
 def months_there(settings: Settings) -> tuple[str, ...]:
