@@ -44,9 +44,7 @@ def run_whole_graph(settings: Settings) -> float:
     Raises:
         Refusal: when an asset or a blocking check stops the run; what was in force before stays in force.
     """
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)  # of vendors' modules that are imported along the way
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    hush_vendors()
     from loan_assets.definitions import defs
 
     months = months_there(settings)
@@ -83,6 +81,7 @@ def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None) -> 
     Raises:
         Refusal: when the run was stopped, with the reason.
     """
+    hush_vendors()
     from loan_assets.definitions import defs
 
     outcome = defs.resolve_job_def(job).execute_in_process(
@@ -90,6 +89,13 @@ def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None) -> 
     )
     if not outcome.success:
         raise why_it_failed(outcome.all_events)
+
+
+def hush_vendors() -> None:
+    """Keep away what vendors' modules say of themselves while they are imported along the way."""
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def months_there(settings: Settings) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ the example history says (`example_history`).
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import shutil
 from datetime import date
 from pathlib import Path
@@ -26,25 +26,14 @@ from loan_assets.refusal import BadInput, Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.running import only_run_in, run_whole_graph
-from loan_assets.settings import Settings
+from loan_assets.settings import SIMULATION, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 POLICY = the_policy()
 
-SIMULATIONS, MARK, DRAWN = "simulations", "simulation.json", "history"
-# What an everyday home may keep elsewhere; a simulation keeps all of it at home, for it must not reach real places.
-ELSEWHERE = (
-    "LOAN_LANDING",
-    "LOAN_OUTCOMES",
-    "LOAN_MLFLOW_URI",
-    "LOAN_MLFLOW_ARTIFACTS",
-    "LOAN_FEAST_REGISTRY",
-    "LOAN_FEAST_ONLINE",
-    "LOAN_ONLINE",
-    "LOAN_TOKENS",
-)
+SIMULATIONS, DRAWN = "simulations", "history"
 
 
 def own_home(settings: Settings, name: str, told_by: str, *, anew: bool) -> Settings:
@@ -58,19 +47,25 @@ def own_home(settings: Settings, name: str, told_by: str, *, anew: bool) -> Sett
     Raises:
         Refusal: when another history is lived through there, or it is in use.
     """
+    if (settings.home / SIMULATION).exists():
+        raise BadInput(f"{settings.home} is a simulation's home itself.", "Point LOAN_HOME to an everyday home.")
     place = settings.home / SIMULATIONS / name
     if anew and place.exists():
         forget(place)
-    kept = json.loads((place / MARK).read_text())["history"] if (place / MARK).exists() else None
+    mark = place / SIMULATION
+    kept = json.loads(mark.read_text())["history"] if mark.exists() else None
     if kept not in (None, told_by):
         raise BadInput(
             f"{place} was begun with another history, {kept}.",
             "Rename the folder of yours, or give --anew to forget what was lived through there.",
         )
-    os.environ |= dict.fromkeys(ELSEWHERE, "")
-    home = prepare(Settings.from_environment({"LOAN_HOME": str(place), "LOAN_SOURCE": settings.source}))
-    (place / MARK).write_text(json.dumps({"history": told_by}) + "\n")
-    return home
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        mark.write_text(json.dumps({"history": told_by}) + "\n")
+    except OSError as error:
+        step = "Point LOAN_HOME to a folder that this user may write, then run again."
+        raise Refusal(f"{place} cannot be used: {error.strerror}.", step) from error
+    return prepare(Settings.from_environment({"LOAN_HOME": str(place), "LOAN_SOURCE": settings.source}))
 
 
 def begin(settings: Settings) -> None:
@@ -89,14 +84,18 @@ def forget(place: Path) -> None:
     Raises:
         Refusal: when it is none, or in use.
     """
-    if not (place / MARK).exists():
+    if not (place / SIMULATION).exists():
         raise Refusal(f"{place} is no simulation's home.", "Move it elsewhere, then run again.")
     settings = prepare(Settings.from_environment({"LOAN_HOME": str(place)}))
     with only_run_in(place):
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
             if is_attended(instance):
                 raise Refusal(f"{place} is open in `dagster dev`.", "Stop it there; a minute later, run again.")
-        shutil.rmtree(place)
+        # Gone in one step: a kill must not leave half a home under this name.
+        going = place.with_name(f".{place.name}.going")
+        shutil.rmtree(going, ignore_errors=True)
+        place.rename(going)
+        shutil.rmtree(going)
 
 
 def example_in(settings: Settings, first: date, course: Course) -> History:
@@ -127,4 +126,4 @@ def clients(settings: Settings, part: str) -> pd.DataFrame:
 
 def typed_with(settings: Settings, command: str) -> str:
     """A command as it is typed to work on a simulation's home."""
-    return f"LOAN_HOME={settings.home} {command}"
+    return f"LOAN_HOME={shlex.quote(str(settings.home))} {command}"
