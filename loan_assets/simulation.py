@@ -107,7 +107,7 @@ class Simulation:
         return DayLived(
             date=day.date,
             rows=len(answers),
-            refused=_by_cause(replies),
+            refused=refused_by_cause(replies),
             share=report.score,
             answered_by=tuple(sorted({int(answer["model_version"]) for answer in answers})),
             actions=tuple(action for step in decided for action in step.actions),
@@ -271,7 +271,7 @@ def _ending(settings: Settings, history: History, days: int, champion: int) -> s
     return f"{lived}. Version {champion} is in force.\n{listed}"
 
 
-def _by_cause(replies: Sequence[Reply]) -> dict[str, int]:
+def refused_by_cause(replies: Sequence[Reply]) -> dict[str, int]:
     """What the endpoint refused, counted by what it said; each request was about one application."""
     said = [error_of(reply).removeprefix("applications[0]: ") for reply in replies if reply.status != HTTPStatus.OK]
     return dict(Counter(said).most_common())

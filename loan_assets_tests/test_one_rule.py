@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -34,7 +33,7 @@ from loan_assets.resources.live_history import Memory
 from loan_assets.resources.registry import Registry
 from loan_assets.running import QUIET
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import Home
+from loan_assets_tests.conftest import Home, without_its_day
 
 COURSE = Course(days=19, rows=240)
 
@@ -138,14 +137,7 @@ class Platform:
 @pytest.fixture
 def platform(ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """A copy of the home in which the graph was run, without the day that it lived through."""
-    home = tmp_path / "home"
-    shutil.copytree(ran.settings.home, home)
-    settings = Settings.from_environment({"LOAN_HOME": str(home)})
-    shutil.rmtree(settings.predictions)
-    for shelf in ("prediction_log", "batch_quality", "outcome_quality", "drift_report", "retrain_decision"):
-        shutil.rmtree(settings.store / shelf)
-    journal = settings.decisions / "journal.log"
-    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    settings = without_its_day(ran, tmp_path / "home")
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
     reign = Reign(
         decisions=Decisions(folder=str(settings.decisions)),
