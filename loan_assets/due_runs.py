@@ -15,7 +15,7 @@ import dagster as dg
 from loan_assets.killed_runs import Standing, begun_runs, end_killed_runs
 from loan_assets.refusal import Refusal
 from loan_assets.reign import Reign
-from loan_assets.running import run_here
+from loan_assets.running import Interrupted, run_here
 
 # Dagster's daemons say every half minute that they are there.
 HEARD_OF_WITHIN = 50.0
@@ -47,6 +47,8 @@ class DueRuns:
             self.until_quiet()
             try:
                 run_here(self.instance, due)
+            except Interrupted:
+                raise
             except Refusal as stopped:
                 return (stopped.cause,)
         return ()

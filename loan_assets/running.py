@@ -38,6 +38,10 @@ SHOWN = {
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
+class Interrupted(Refusal):
+    """Somebody ended a run: what started it has to end as well, whatever it would do about a run that failed."""
+
+
 def run_whole_graph(settings: Settings) -> float:
     """Materialize every asset, every month in one go, and return the seconds it took.
 
@@ -223,6 +227,8 @@ def _why_the_step_failed(failed: dg.DagsterEvent) -> Refusal:
         error = error.cause
     said = error.message.strip() if error is not None else "no cause was recorded"
     kind = error.cls_name if error is not None else ""
+    if kind == dg.DagsterExecutionInterruptedError.__name__:
+        return Interrupted(f"{failed.step_key} was interrupted.", "Nothing half-written remains; run again to go on.")
     prefix = f"{failed.step_key} stopped the run. "
     if kind == Refusal.__name__:
         return Refusal(prefix + said.split(": ", 1)[-1], "Nothing half-written remains; earlier versions are in force.")

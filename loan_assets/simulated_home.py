@@ -7,6 +7,7 @@ the example history says (`example_history`).
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from datetime import date
@@ -125,5 +126,7 @@ def clients(settings: Settings, part: str) -> pd.DataFrame:
 
 
 def typed_with(settings: Settings, command: str) -> str:
-    """A command as it is typed to work on a simulation's home."""
-    return f"LOAN_HOME={shlex.quote(str(settings.home))} {command}"
+    """A command as it is typed to work on a simulation's home, by the policy under which its days were decided."""
+    policy = os.environ.get("LOAN_POLICY", "").strip()
+    under = f"LOAN_POLICY={shlex.quote(str(Path(policy).absolute()))} " if policy else ""
+    return f"{under}LOAN_HOME={shlex.quote(str(settings.home))} {command}"

@@ -229,7 +229,10 @@ def live_through(settings: Settings, history: History, name: str) -> None:
     if days:
         with only_run_in(settings.home), dg.DagsterInstance.get() as instance:
             due_runs = DueRuns(instance=instance, reign=reign)
-            due_runs.carry_out()
+            if (due := reign.what_is_due()) is not None:
+                console.print(f"\n{due}, which was decided on before, is carried out first.")
+                for trouble in due_runs.carry_out():
+                    console.print(f"[red]{escape(trouble)}[/]")
             tell_day(settings, days[0])
             with served(settings, rehearsed_day=settings.home / CLOCK, rehearsal=name) as endpoint:
                 console.print(f"\n{_beginning(settings, history, days, endpoint)}")
@@ -249,17 +252,18 @@ def tell_day(settings: Settings, day: str) -> None:
 
 def _beginning(settings: Settings, history: History, days: Sequence[str], endpoint: Endpoint) -> str:
     known = len(days_of(history)) - len(days)
-    before = f", {known} were lived through before" if known else ""
+    before = f" ({_counted(known)} lived through before)" if known else ""
     silence = "" if history.labels.is_dir() else f"\n[red]{history.labels} is no folder: no outcome will arrive.[/]"
+    asked = f"asked at http://{HOST}:{endpoint.port} (/metrics, /standing)"
     return (
-        f"{len(days)} days from {days[0]} on{before}; asked at http://{HOST}:{endpoint.port} (/metrics, /standing).\n"
+        f"{_counted(len(days))} from {days[0]} on{before}, {asked}.\n"
         f"To see each day in the Dagster UI as it passes, in another terminal:\n"
         f"  {typed_with(settings, f'{program()} dev')}{silence}\n"
     )
 
 
 def _ending(settings: Settings, history: History, days: int, champion: int) -> str:
-    lived = f"{days} days were lived through" if days else "Every day was lived through before; --anew begins again"
+    lived = f"{_counted(days)} lived through" if days else "Every day was lived through before; --anew begins again"
     next_steps = {
         "what was decided": typed_with(settings, f"{program()} decisions"),
         "the same in the Dagster UI": typed_with(settings, f"{program()} dev"),
@@ -269,6 +273,10 @@ def _ending(settings: Settings, history: History, days: int, champion: int) -> s
         next_steps["the same days without an endpoint"] = f"{program()} backtest {places} --out out/"
     listed = "\n".join(f"  [dim]{what}[/]\n    {escape(command)}" for what, command in next_steps.items())
     return f"{lived}. Version {champion} is in force.\n{listed}"
+
+
+def _counted(days: int) -> str:
+    return "1 day" if days == 1 else f"{days} days"
 
 
 def refused_by_cause(replies: Sequence[Reply]) -> dict[str, int]:

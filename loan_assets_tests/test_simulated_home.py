@@ -75,9 +75,15 @@ def test_a_place_that_cannot_be_written_is_named(everyday: Settings) -> None:
         own_home(everyday, "spring", "/data/spring", anew=False)
 
 
-def test_a_command_is_told_as_it_can_be_typed_for_that_home(tmp_path: Path) -> None:
+def test_a_command_is_told_as_it_can_be_typed_for_that_home_and_its_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOAN_POLICY", raising=False)
     settings = Settings.from_environment({"LOAN_HOME": str(tmp_path / "a home")})
-    assert typed_with(settings, "loan-assets dev") == f"LOAN_HOME='{tmp_path}/a home' loan-assets dev"
+    plain = f"LOAN_HOME='{tmp_path}/a home' loan-assets dev"
+    assert typed_with(settings, "loan-assets dev") == plain
+    monkeypatch.setenv("LOAN_POLICY", str(tmp_path / "policy.yaml"))
+    assert typed_with(settings, "loan-assets dev") == f"LOAN_POLICY={tmp_path}/policy.yaml {plain}"
 
 
 @pytest.mark.parametrize(

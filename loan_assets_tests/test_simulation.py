@@ -134,7 +134,7 @@ def test_a_day_whose_file_cannot_be_read_is_named_and_the_next_command_goes_on_f
     (line,) = re.findall(r"^  2026-02-\d\d .*$", simulated.printed[1], re.MULTILINE)
     assert line.startswith("  2026-02-06     0 rows nobody asked, no check")
     assert "2026-02-06.parquet cannot be read as Parquet" in line
-    assert "5 were lived through before" in simulated.printed[1]
+    assert "1 day from 2026-02-06 on (5 days lived through before), asked at http://127." in simulated.printed[1]
     assert simulated.answers("2026-02-06") == []
 
 
