@@ -55,9 +55,9 @@ dev: setup
 serve: setup
 	@$(BIN)/loan-assets serve
 
-# make simulate SCENARIO=quiet
+# make simulate SCENARIO=changed-world, or HISTORY=folder
 simulate: setup
-	@$(BIN)/loan-assets simulate $(SCENARIO)
+	@$(BIN)/loan-assets simulate $(SCENARIO) $(if $(HISTORY),--history "$(HISTORY)")
 
 # make watch DAYS="2026-11-23 2026-11-24"
 watch: setup

@@ -50,6 +50,8 @@ def install(seconds: float) -> bool:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return False
+    if getattr(auto.AutoHTTPProtocol, "is_patient", False):
+        return True  # done before: whoever builds a second Bento in one process reads the box anew
     if not uvicorn.__version__.startswith(WRITTEN_AGAINST) or auto.AutoHTTPProtocol is not HttpToolsProtocol:
         said.warning("uvicorn %s is another than %sx: bodies alone are bounded.", uvicorn.__version__, WRITTEN_AGAINST)
         return False
@@ -61,6 +63,7 @@ def patient(protocol: Any, seconds: float) -> Any:
     """The protocol of uvicorn with bounds, kept by one look a second over all connections."""
 
     class Patient(protocol):  # type: ignore[misc]
+        is_patient = True
         is_looked_after = False
         waiting_since: float | None
         unread_since: float | None = None

@@ -26,7 +26,8 @@ class Places:
     def from_environment(cls, box: Path) -> Places:
         """Read LOAN_RELEASES and LOAN_TOKENS, which may be left out, LOAN_ONLINE and LOAN_PREDICTIONS.
 
-        LOAN_REHEARSAL and LOAN_REHEARSED_DAY are a rehearsal's name and the day under which it is logged.
+        LOAN_REHEARSAL is a rehearsal's name, LOAN_REHEARSED_DAY the day under which it is logged, or a file that says
+        it.
         """
         given = {name: value for name, value in os.environ.items() if value.strip()}
         releases, tokens = given.get("LOAN_RELEASES"), given.get("LOAN_TOKENS")

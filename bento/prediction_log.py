@@ -144,8 +144,16 @@ class PredictionLog:
 
 
 def clock(rehearsed: str | None = None) -> Callable[[], datetime]:
-    """What tells the time of an answer, UTC; with a rehearsed day, that day at the present time of day."""
+    """What tells the time of an answer, UTC; with a rehearsed day, that day at the present time of day.
+
+    Args:
+        rehearsed: `2026-11-24` style, or the path of a file that says a day and is read anew for every answer: one
+            endpoint lives through many days then, as a real one does.
+    """
     if not rehearsed:
         return lambda: datetime.now(UTC)
+    told = Path(rehearsed)
+    if told.is_file():
+        return lambda: datetime.combine(date.fromisoformat(told.read_text().strip()), datetime.now(UTC).timetz())
     day = date.fromisoformat(rehearsed)
     return lambda: datetime.combine(day, datetime.now(UTC).timetz())

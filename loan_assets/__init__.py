@@ -15,6 +15,7 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `histories.py`: a history in files, as the backtest reads it, and what a backtest leaves behind.
 - `policy_file.py`: a policy read from a file, every misspelt field named.
 - `backtesting.py`: a history replayed from a terminal, and its models, each of which scores.
+- `example_history.py`: a history for those who have none, in which the world changes and is later what it was.
 - `online_redis.py`: the same table in Redis, for endpoints on many machines.
 - `settings.py`: where things are; every environment variable, read once.
 - `home.py`: the folder in which all state lives, made ready before anything runs.
@@ -25,12 +26,15 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `buttons.py`: what a person may ask of the succession in the Dagster UI.
 - `sensors.py`: what Dagster starts by itself, the arrow from a decision back to the model among it.
 - `definitions.py`: the front door: the whole graph on one screen.
-- `running.py`: the whole graph, run from a terminal.
+- `running.py`: the graph, run from a terminal.
 - `summary.py`: what came of it, on one screen.
 - `doctor.py`: what is there, what is missing or damaged, and what to do about it.
 - `endpoint.py`: the champion's Bento as a running server on this machine.
 - `webhook.py`: a way in for monitoring systems, an alarm over HTTP.
+- `due_runs.py`: what was decided and is not carried out yet, seen to from a terminal.
 - `rehearsal.py`: days lived through at the endpoint, for real.
+- `simulated_home.py`: a home of its own for a history that is lived through.
+- `simulation.py`: a history lived through at the endpoint, day by day, with everything that follows.
 - `cli.py`: the `loan-assets` command.
 
 The serving box lives beside this package in `bento/`; it carries `books`, `policy`, `release`, the formats it shares

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from loan_assets.refusal import Refusal, as_typed
+from loan_assets.refusal import BadInput, Refusal, as_typed
 from loan_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def explained(command: Callable[P, None], code: int = 1) -> Callable[P, None]:
         except Refusal as refusal:
             typer.secho(f"\n{refusal.cause}", fg="red", err=True)
             typer.echo(as_typed(refusal.next_step), err=True)
-            raise typer.Exit(code) from None
+            raise typer.Exit(2 if isinstance(refusal, BadInput) else code) from None
 
     return guarded
 
@@ -268,10 +268,38 @@ def token(
 @app.command()
 @explained
 def simulate(
-    scenario: str = typer.Argument("sudden-shift", help="quiet or sudden-shift."),
-    days: int = typer.Option(3, min=1, max=60, help="How many days, up to today."),
+    scenario: Annotated[str, typer.Argument(help="sudden-shift (by default), quiet, or changed-world.")] = "",
+    history: Annotated[Path | None, typer.Option(help="A folder of predictions/ and labels/, as for backtest.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=60, help="Of sudden-shift and quiet: days up to today.")] = 3,
+    until: Annotated[str, typer.Option(help="Of a history: the last day, 2026-11-24 style.")] = "",
+    anew: Annotated[bool, typer.Option("--anew", help="Of a history: begin again, with a new home.")] = False,
 ) -> None:
-    """Live through some days at the endpoint: three bad ones in a row raise an alarm."""
+    """Live through days at the endpoint: a few shifted ones here, or a history, in a home of its own.
+
+    changed-world is a history of three weeks in which the world changes and is later what it was: alarm, retraining,
+    promotion, return.
+    """
+    from loan_assets.example_history import CHANGED_WORLD
+
+    if history is not None and scenario:
+        raise BadInput("A scenario and a history were given.", "Give one of them.")
+    if history is None and scenario != CHANGED_WORLD:
+        if until or anew:
+            raise BadInput("--until and --anew are for a history.", f"Give --history FOLDER, or {CHANGED_WORLD}.")
+        _rehearse(scenario or "sudden-shift", days)
+        return
+    settings = settings_here()
+    if history is None:
+        from loan_assets.simulation import simulate_changed_world
+
+        simulate_changed_world(settings, until, anew=anew)
+    else:
+        from loan_assets.simulation import simulate_history
+
+        simulate_history(settings, history, until, anew=anew)
+
+
+def _rehearse(scenario: str, days: int) -> None:
     from loan_assets.home import prepare
 
     settings = prepare(settings_here())

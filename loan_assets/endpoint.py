@@ -66,6 +66,37 @@ class Endpoint:
         finally:
             connection.close()
 
+    def tell(self, route: str) -> Any:
+        """What a route says that asks for nothing, such as `/standing`."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        try:
+            connection.request("GET", route)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def ask_each(self, route: str, bodies: Sequence[object]) -> list[Reply]:
+        """Send requests one after the other over one connection, so that of two of one name the first is the first.
+
+        Raises:
+            Refusal: when the endpoint does not answer, or cannot; a request that it refuses is answered.
+        """
+        replies = []
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        try:
+            for body in bodies:
+                replies.append(_ask(connection, route, json.dumps(body)))
+                if replies[-1].status >= http.client.INTERNAL_SERVER_ERROR:
+                    said = f"The endpoint cannot answer: {error_of(replies[-1])}."
+                    raise Refusal(said, "See endpoint.log in LOAN_HOME, then run again.")
+        except (OSError, http.client.HTTPException) as gone:
+            raise Refusal(
+                f"The endpoint no longer answers ({type(gone).__name__}).", "See endpoint.log in LOAN_HOME; run again."
+            ) from None
+        finally:
+            connection.close()
+        return replies
+
     def score_each(self, applications: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Send every application in a request of its own, over a few connections; the answers in the same order.
 
@@ -118,12 +149,19 @@ def serve_command(settings: Settings, port: int, workers: int, host: str = HOST)
 
 @contextmanager
 def served(
-    settings: Settings, *, rehearsed_day: str | None = None, workers: int = 1, **variables: str
+    settings: Settings,
+    *,
+    rehearsed_day: str | Path | None = None,
+    rehearsal: str | None = None,
+    workers: int = 1,
+    **variables: str,
 ) -> Iterator[Endpoint]:
     """The champion, served on a free port until the block ends; what it prints goes to `endpoint.log` in the home.
 
     Args:
-        rehearsed_day: the day under which answers are logged instead of today, `2026-11-24` style.
+        rehearsed_day: the day under which answers are logged instead of today, `2026-11-24` style, or a file that says
+            it and may be written anew.
+        rehearsal: its name, where what was answered under that name before is to count as well.
         variables: what else is set in its environment.
 
     Raises:
@@ -135,7 +173,10 @@ def served(
     command, environment = serve_command(settings, port, workers)
     environment |= variables
     if rehearsed_day:
-        environment |= {"LOAN_REHEARSED_DAY": rehearsed_day, "LOAN_REHEARSAL": uuid.uuid4().hex}
+        environment |= {
+            "LOAN_REHEARSED_DAY": str(rehearsed_day),
+            "LOAN_REHEARSAL": rehearsal or uuid.uuid4().hex,
+        }
     printed = settings.home / "endpoint.log"
     with printed.open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.home)
@@ -174,3 +215,9 @@ def _ask(connection: http.client.HTTPConnection, route: str, body: str) -> Reply
     answer = connection.getresponse()
     content = answer.read()
     return Reply(status=answer.status, body=json.loads(content) if content else None)
+
+
+def error_of(reply: Reply) -> str:
+    """Why a request was refused, in the endpoint's words."""
+    said = reply.body.get("error") if isinstance(reply.body, dict) else None
+    return str(said or f"status {reply.status}")

@@ -30,6 +30,10 @@ class Refusal(Exception):
         return f"{self.cause} {self.next_step}"
 
 
+class BadInput(Refusal):
+    """What was given to a command cannot be used: nothing was done yet, and its exit code says so."""
+
+
 def as_typed(said: str) -> str:
     """A next step with its `loan-assets …` commands as they can be typed in the shell that started this process."""
     return re.sub(f"(?<=`){PROGRAM}(?= )", lambda _: program(), said)

@@ -11,20 +11,23 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 from rich.console import Console
 
-from loan_assets.books import Role, the_book
+from loan_assets.books import LoanBook, Role, the_book
+from loan_assets.credit.daily import ordered
 from loan_assets.credit.drift import DriftReport
+from loan_assets.credit.quality import REQUEST
 from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.credit.training import HOLDOUT
 from loan_assets.endpoint import served
-from loan_assets.killed_runs import this_process
+from loan_assets.example_history import CHANGED_WORLD
 from loan_assets.policy_file import the_policy
 from loan_assets.prediction_record import day_of
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import BadInput, Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS
-from loan_assets.running import QUIET, only_run_in, why_it_failed
+from loan_assets.running import only_run_in, run_here
 from loan_assets.settings import Settings
 
 POLICY = the_policy()
@@ -46,7 +49,9 @@ def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[Dri
         Refusal: when there is no such scenario or no champion, or a run was stopped.
     """
     if scenario not in SCENARIOS:
-        raise Refusal(f"There is no scenario {scenario!r}.", f"Choose one of: {', '.join(SCENARIOS)}.")
+        raise BadInput(
+            f"There is no scenario {scenario!r}.", f"Choose one of: {', '.join((*SCENARIOS, CHANGED_WORLD))}."
+        )
     book = the_book()
     console = Console(highlight=False)
     store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
@@ -98,14 +103,7 @@ def watch_day(instance: dg.DagsterInstance, store: AssetStore, day: str) -> Drif
     Raises:
         Refusal: when the run was stopped, with the reason.
     """
-    from loan_assets.definitions import defs
-
-    job = defs.resolve_job_def("daily_watch")
-    outcome = job.execute_in_process(
-        instance=instance, partition_key=day, run_config=QUIET, tags=this_process(), raise_on_error=False
-    )
-    if not outcome.success:
-        raise why_it_failed(outcome.all_events)
+    run_here(instance, "daily_watch", day)
     report: DriftReport = store.read(f"drift_report/{day}", DriftReport)
     return report
 
@@ -125,6 +123,30 @@ def as_applications(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as the endpoint takes them."""
     applications: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
     return applications
+
+
+def named_requests(requests: pd.DataFrame, book: LoanBook) -> list[dict[str, Any]]:
+    """A day's requests as the endpoint takes them, each under its own name, in an order that the file has no part in.
+
+    What is no number is left out, and so is what the book does not know: the endpoint then says what it lacks.
+
+    Args:
+        requests: columns in the book's words, as numbers or as text.
+    """
+    import pandas as pd
+
+    table = ordered(requests)
+    known = [column.name for column in book.received if column.role is not Role.LABEL and column.name in table]
+    numbers = {name: pd.to_numeric(table[name], errors="coerce").to_numpy("float64", na_value=np.nan) for name in known}
+    names = table[REQUEST].tolist() if REQUEST in table else [None] * len(table)
+    bodies = []
+    for row, name in enumerate(names):
+        sent = {column: float(values[row]) for column, values in numbers.items() if np.isfinite(values[row])}
+        if sent.get(book.key.name, 0.5).is_integer():
+            sent[book.key.name] = int(sent[book.key.name])
+        body: dict[str, Any] = {"applications": [sent]}
+        bodies.append(body if pd.isna(name) else {**body, "request_id": str(name)})
+    return bodies
 
 
 def days_up_to_today(count: int) -> list[str]:

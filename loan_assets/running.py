@@ -1,6 +1,7 @@
-"""Running the whole graph from a terminal, and saying what happens while it happens.
+"""Running the graph from a terminal, and saying what happens while it happens.
 
-Here: one run of `whole_graph` in this process, recorded in Dagster's history like any other. Not here: the graph.
+Here: runs in this process, that of `whole_graph` above all, recorded in Dagster's history like any other. Not here: the
+graph.
 """
 
 from __future__ import annotations
@@ -37,15 +38,17 @@ SHOWN = {
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
+class Interrupted(Refusal):
+    """Somebody ended a run: what started it has to end as well, whatever it would do about a run that failed."""
+
+
 def run_whole_graph(settings: Settings) -> float:
     """Materialize every asset, every month in one go, and return the seconds it took.
 
     Raises:
         Refusal: when an asset or a blocking check stops the run; what was in force before stays in force.
     """
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)  # of vendors' modules that are imported along the way
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    hush_vendors()
     from loan_assets.definitions import defs
 
     months = months_there(settings)
@@ -74,6 +77,29 @@ def run_whole_graph(settings: Settings) -> float:
     if not outcome.success:
         raise why_it_failed(outcome.all_events)
     return time.monotonic() - started
+
+
+def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None) -> None:
+    """Run a job of the front door in this process, recorded like any other run.
+
+    Raises:
+        Refusal: when the run was stopped, with the reason.
+    """
+    hush_vendors()
+    from loan_assets.definitions import defs
+
+    outcome = defs.resolve_job_def(job).execute_in_process(
+        instance=instance, partition_key=day, run_config=QUIET, tags=this_process(), raise_on_error=False
+    )
+    if not outcome.success:
+        raise why_it_failed(outcome.all_events)
+
+
+def hush_vendors() -> None:
+    """Keep away what vendors' modules say of themselves while they are imported along the way."""
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def months_there(settings: Settings) -> tuple[str, ...]:
@@ -201,6 +227,8 @@ def _why_the_step_failed(failed: dg.DagsterEvent) -> Refusal:
         error = error.cause
     said = error.message.strip() if error is not None else "no cause was recorded"
     kind = error.cls_name if error is not None else ""
+    if kind == dg.DagsterExecutionInterruptedError.__name__:
+        return Interrupted(f"{failed.step_key} was interrupted.", "Nothing half-written remains; run again to go on.")
     prefix = f"{failed.step_key} stopped the run. "
     if kind == Refusal.__name__:
         return Refusal(prefix + said.split(": ", 1)[-1], "Nothing half-written remains; earlier versions are in force.")

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# Lies in a home where days are only simulated, and says by which history.
+SIMULATION = "simulation.json"
+OF_A_SIMULATION = ("LOAN_HOME", "LOAN_SOURCE")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -70,11 +74,14 @@ class Settings:
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_POLICY names a YAML file that sets fields of `policy.py` otherwise; it is read by `policy_file`.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
-        a folder under LOAN_HOME. A variable that is set to nothing counts as not set.
+        a folder under LOAN_HOME. A variable that is set to nothing counts as not set. In a simulation's home nothing
+        may be moved out of it, whatever is set: it must not reach real registries, landing places or callers.
         """
         given = os.environ if environment is None else environment
         variables = {name: value for name, value in given.items() if value.strip()}
         home = Path(variables.get("LOAN_HOME", ".loan_assets")).expanduser().resolve()
+        if (home / SIMULATION).exists():
+            variables = {name: value for name, value in variables.items() if name in OF_A_SIMULATION}
         return cls(
             home=home,
             source=variables.get("LOAN_SOURCE", "packaged"),

@@ -29,7 +29,7 @@ NEXT = (
     ("make mlflow", "the tracked runs and versions at http://127.0.0.1:5000"),
     ("make serve", "the champion at http://127.0.0.1:8080 (POST /score, /predict)"),
     ("loan-assets doctor", "what is there, what is missing, what to do"),
-    ("loan-assets simulate sudden-shift", "three bad days; with make dev open, watch them start a retraining"),
+    ("loan-assets simulate changed-world", "three weeks in a few minutes: alarm, retraining, promotion, return"),
 )
 
 

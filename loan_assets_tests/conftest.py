@@ -107,6 +107,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=done.stdout)
 
 
+def without_its_day(ran: Home, home: Path) -> Settings:
+    """A copy of the home in which the graph was run, without the day that it lived through."""
+    shutil.copytree(ran.settings.home, home)
+    settings = Settings.from_environment({"LOAN_HOME": str(home)})
+    shutil.rmtree(settings.predictions)
+    for shelf in ("prediction_log", "batch_quality", "outcome_quality", "drift_report", "retrain_decision"):
+        shutil.rmtree(settings.store / shelf)
+    journal = settings.decisions / "journal.log"
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    return settings
+
+
 def second_version(ran: Home, place: Path) -> ReleaseStore:
     """A copy of the release store in which a version 2 was released too: the same trees, a little more strict."""
     root = place / "releases"

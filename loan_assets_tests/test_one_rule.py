@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -21,10 +20,10 @@ from loan_assets.credit.daily import Arrived, JudgedBatch, performance_on
 from loan_assets.credit.drift import DriftReport
 from loan_assets.credit.ledger import Rows
 from loan_assets.credit.quality import BatchQuality
-from loan_assets.credit.scenarios import sudden_shift
 from loan_assets.credit.succession import Facts
 from loan_assets.definitions import defs as front_door
 from loan_assets.definitions import resources
+from loan_assets.example_history import Course, changed_world
 from loan_assets.histories import line_of
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import PredictionRecord
@@ -34,47 +33,9 @@ from loan_assets.resources.live_history import Memory
 from loan_assets.resources.registry import Registry
 from loan_assets.running import QUIET
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import Home
+from loan_assets_tests.conftest import Home, without_its_day
 
-FIRST, DAYS, ROWS, LATER = date(2026, 2, 1), 19, 240, 2
-CHANGES, RETURNS = 4, 13
-
-
-@dataclass(frozen=True)
-class Told:
-    """Requests by day, and outcomes by the day on which they arrive."""
-
-    requests: dict[str, pd.DataFrame]
-    outcomes: dict[str, pd.DataFrame]
-
-    @property
-    def days(self) -> list[str]:
-        return sorted(self.requests)
-
-
-def day_name(number: int) -> str:
-    return (FIRST + timedelta(days=number)).isoformat()
-
-
-def history_of(pool: pd.DataFrame, book: LoanBook) -> Told:
-    """Another world for nine days: amounts are larger, codes worse, and it is the large limits that default."""
-    generator = np.random.default_rng(8)
-    pool = pool.iloc[generator.permutation(len(pool))].reset_index(drop=True)
-    requests, outcomes = {}, {}
-    for number in range(DAYS):
-        rows = pool.iloc[number * ROWS : (number + 1) * ROWS].reset_index(drop=True)
-        label = rows.pop(book.label.name).to_numpy()
-        if CHANGES <= number < RETURNS:
-            is_large = (rows["credit_limit"] > pool["credit_limit"].median()).to_numpy()
-            label = (generator.random(ROWS) < np.where(is_large, 0.4, 0.06)).astype("int64")
-            rows = sudden_shift(rows, book)
-        names = [f"q{number:02}-{row:03}" for row in range(ROWS)]
-        rows.insert(0, "request_id", names)
-        # The endpoint answers in whatever order it is asked.
-        requests[day_name(number)] = rows.iloc[generator.permutation(ROWS)].reset_index(drop=True)
-        at = pd.Timestamp(f"{day_name(number + LATER)} 12:00", tz="UTC")
-        outcomes[day_name(number + LATER)] = pd.DataFrame({"request_id": names, "label": label, "label_timestamp": at})
-    return Told(requests=requests, outcomes=outcomes)
+COURSE = Course(days=19, rows=240)
 
 
 @dataclass(frozen=True)
@@ -176,14 +137,7 @@ class Platform:
 @pytest.fixture
 def platform(ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """A copy of the home in which the graph was run, without the day that it lived through."""
-    home = tmp_path / "home"
-    shutil.copytree(ran.settings.home, home)
-    settings = Settings.from_environment({"LOAN_HOME": str(home)})
-    shutil.rmtree(settings.predictions)
-    for shelf in ("prediction_log", "batch_quality", "outcome_quality", "drift_report", "retrain_decision"):
-        shutil.rmtree(settings.store / shelf)
-    journal = settings.decisions / "journal.log"
-    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    settings = without_its_day(ran, tmp_path / "home")
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
     reign = Reign(
         decisions=Decisions(folder=str(settings.decisions)),
@@ -203,7 +157,7 @@ def test_graph_and_backtest_decide_the_same_line_by_line(
         part: by_client.loc[training_set.loc[training_set["part"] == part, book.key.name].astype("int64")]
         for part in ("train", "holdout")
     }
-    told = history_of(parts["holdout"], book)
+    told = changed_world(parts["holdout"], book, date(2026, 2, 1), COURSE)
     learned_from = parts["train"].reset_index(drop=True)
     replay = Replay.begun(learned_from, learned_from[book.label.name].to_numpy("int64"), book, POLICY)
     (platform.settings.home / "labels").mkdir()

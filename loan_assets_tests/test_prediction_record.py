@@ -159,3 +159,13 @@ def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_a_rehearsed_day_is_that_day(tmp_path: Path) -> None:
     assert clock("2026-02-02")().isoformat().startswith("2026-02-02T")
     assert clock()().tzinfo is not None
+
+
+def test_a_file_that_says_the_day_is_read_anew_for_every_answer(tmp_path: Path) -> None:
+    said = tmp_path / "day"
+    said.write_text("2026-02-02\n")
+    now = clock(str(said))
+    assert now().isoformat().startswith("2026-02-02T")
+    said.write_text("2026-02-03\n")
+    assert now().isoformat().startswith("2026-02-03T")
+    assert now().tzinfo is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from loan_assets.refusal import Refusal
-from loan_assets.running import why_it_failed
+from loan_assets.running import Interrupted, why_it_failed
 
 
 @dg.asset
@@ -28,6 +28,11 @@ def vault() -> int:
     raise Refusal("The vault has no door.", "Build one.")
 
 
+@dg.asset
+def counted_by_hand() -> int:
+    raise dg.DagsterExecutionInterruptedError
+
+
 def stopped(assets: list[dg.AssetsDefinition], checks: list[dg.AssetChecksDefinition]) -> Refusal:
     done = dg.materialize([*assets, *checks], raise_on_error=False)
     assert not done.success
@@ -45,3 +50,10 @@ def test_a_check_that_stops_a_run_says_what_it_found_and_not_dagster_s_own_error
 def test_a_refusal_that_stops_a_run_is_told_in_its_own_words() -> None:
     why = stopped([vault], [])
     assert why.cause == "vault stopped the run. The vault has no door. Build one."
+
+
+def test_a_run_that_somebody_ended_is_told_from_one_that_failed() -> None:
+    why = stopped([counted_by_hand], [])
+    assert isinstance(why, Interrupted)
+    assert why.cause == "counted_by_hand was interrupted."
+    assert not isinstance(stopped([vault], []), Interrupted)

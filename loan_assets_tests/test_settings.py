@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from loan_assets.settings import Settings
+from loan_assets.settings import SIMULATION, Settings
 from loan_assets_tests.conftest import ROOT
 
 PROFILE = (ROOT / "deploy" / "embedded.env").read_text()
@@ -28,3 +28,12 @@ def test_everything_follows_the_home() -> None:
 def test_a_variable_set_to_nothing_is_not_set() -> None:
     named = re.findall(r"LOAN_\w+(?==)", PROFILE)
     assert Settings.from_environment(dict.fromkeys(named, "")) == Settings.from_environment({})
+
+
+def test_nothing_of_a_simulation_is_anywhere_but_in_its_home(tmp_path: Path) -> None:
+    elsewhere = dict.fromkeys(re.findall(r"LOAN_\w+(?==)", PROFILE), "s3://somewhere/else")
+    given = {**elsewhere, "LOAN_HOME": str(tmp_path)}
+    assert Settings.from_environment(given).outcomes == "s3://somewhere/else"
+    (tmp_path / SIMULATION).touch()
+    alone = Settings.from_environment({"LOAN_HOME": str(tmp_path), "LOAN_SOURCE": elsewhere["LOAN_SOURCE"]})
+    assert Settings.from_environment(given) == alone

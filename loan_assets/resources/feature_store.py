@@ -192,7 +192,7 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
             warnings.simplefilter("ignore")  # Feast's own deprecations; ours are raised before and after this block
             from feast import FeatureStore, RepoConfig
 
-            yield FeatureStore(
+            store = FeatureStore(
                 config=RepoConfig(
                     project=PROJECT,
                     provider="local",
@@ -202,6 +202,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
                     entity_key_serialization_version=3,
                 )
             )
+            warnings.simplefilter("ignore")  # modules of Feast's that were imported on the way set it back
+            yield store
 
 
 def _is_file(place: str) -> bool:
