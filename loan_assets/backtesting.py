@@ -41,6 +41,9 @@ from loan_assets.refusal import Refusal
 from loan_assets.release import FACTS, MODEL, ReleaseFacts, read_release, write_release
 from loan_assets.sealed import seal
 
+# How each decision is printed.
+COLOURS = {"alarm": "yellow", "retrain": "cyan", "promote": "green", "reject": "dim", "rollback": "magenta"}
+
 
 def backtest(history: History, out: Path, policy_file: Path | None, seed: int) -> None:
     """Replay a history and write decisions, scores, models, summary and report into `out`.
@@ -144,10 +147,9 @@ def score_file(model: Path, rows: Path, out: Path) -> int:
 def print_days(days: Sequence[DayDecided]) -> None:
     """The days on which something was decided or set aside."""
     console = Console(highlight=False)
-    colours = {"alarm": "yellow", "retrain": "cyan", "promote": "green", "reject": "dim", "rollback": "magenta"}
     for day in days:
         for action in day.actions:
-            console.print(f"  [bold]{day.date}[/] [{colours[action.kind]}]{action.kind}[/] {action.cause}")
+            console.print(f"  [bold]{day.date}[/] [{COLOURS[action.kind]}]{action.kind}[/] {action.cause}")
         if day.batch.status == "quarantined":
             console.print(f"  [bold]{day.date}[/] [red]batch set aside[/] {'; '.join(day.batch.reasons[:2])}")
         if day.labels == "quarantined":

@@ -236,19 +236,10 @@ def decisions() -> None:
 
 def _reign() -> Reign:
     """The reign over the home of this process."""
-    from loan_assets.books import the_book
     from loan_assets.home import prepare
     from loan_assets.reign import Reign
-    from loan_assets.resources.decisions import Decisions
-    from loan_assets.resources.live_history import Memory
-    from loan_assets.resources.registry import Registry
 
-    settings = prepare(settings_here())
-    return Reign(
-        decisions=Decisions(folder=str(settings.decisions)),
-        registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
-        history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
-    )
+    return Reign.over(prepare(settings_here()))
 
 
 @app.command()

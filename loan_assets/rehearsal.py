@@ -111,12 +111,18 @@ def watch_day(instance: dg.DagsterInstance, store: AssetStore, day: str) -> Drif
 def held_out(store: AssetStore, rows: int, seed: int) -> pd.DataFrame:
     """Received columns of clients that the model never saw, drawn without replacement, labels left out."""
     book = the_book()
+    columns = [column.name for column in book.with_role(Role.KEY, Role.FEATURE, Role.PROTECTED)]
+    pool = clients(store, HOLDOUT).sort_values(book.key.name)[columns]
+    return pool.sample(min(rows, len(pool)), random_state=seed)
+
+
+def clients(store: AssetStore, part: str) -> pd.DataFrame:
+    """Received columns and outcomes of a part of the training set, in its order."""
+    key = the_book().key.name
     training_set: pd.DataFrame = store.read("training_set", object)
     received: pd.DataFrame = store.read("raw_loan_book", object)
-    unseen = training_set.loc[training_set["part"] == HOLDOUT, book.key.name]
-    columns = [column.name for column in book.with_role(Role.KEY, Role.FEATURE, Role.PROTECTED)]
-    pool = received[received[book.key.name].isin(unseen)][columns]
-    return pool.sample(min(rows, len(pool)), random_state=seed)
+    chosen = training_set.loc[training_set["part"] == part, key].astype("int64")
+    return received.set_index(key, drop=False).loc[chosen].reset_index(drop=True)
 
 
 def as_applications(table: pd.DataFrame) -> list[dict[str, Any]]:

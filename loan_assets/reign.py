@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from loan_assets.books import the_book
 from loan_assets.credit.candidates import Trial, trial
 from loan_assets.credit.deliberation import facts_of, trial_of
 from loan_assets.credit.ledger import Ledger
@@ -38,8 +39,9 @@ from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
 from loan_assets.release import ORIGIN
 from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, STAGED, WATCH, Decisions, Step
-from loan_assets.resources.live_history import LiveHistory
+from loan_assets.resources.live_history import LiveHistory, Memory
 from loan_assets.resources.registry import CHAMPION, Registry
+from loan_assets.settings import Settings
 from loan_assets.standing import Mode
 
 # What has to run after a step: a new model and its judgement, or the judgement and the move alone.
@@ -53,6 +55,15 @@ class Reign:
     decisions: Decisions
     registry: Registry
     history: LiveHistory
+
+    @classmethod
+    def over(cls, settings: Settings) -> Reign:
+        """The reign over a home, outside of a run of Dagster's."""
+        return cls(
+            decisions=Decisions(folder=str(settings.decisions)),
+            registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
+            history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
+        )
 
     def begun(self) -> Step | None:
         """The last step; where there is none yet, the first version is put in force if there is one.

@@ -12,7 +12,6 @@ import shlex
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -24,13 +23,11 @@ from loan_assets.histories import History
 from loan_assets.home import prepare
 from loan_assets.policy_file import the_policy
 from loan_assets.refusal import BadInput, Refusal
+from loan_assets.rehearsal import clients
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.running import only_run_in, run_whole_graph
 from loan_assets.settings import SIMULATION, Settings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 POLICY = the_policy()
 
@@ -109,20 +106,14 @@ def example_in(settings: Settings, first: date, course: Course) -> History:
     if not folder.exists():
         book, new = the_book(), folder.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
-        changed_world(clients(settings, HOLDOUT), book, first, course).write(new)
-        known_loans(clients(settings, TRAIN), book).to_parquet(history_at(new).reference, index=False)
+        changed_world(clients(_store(settings), HOLDOUT), book, first, course).write(new)
+        known_loans(clients(_store(settings), TRAIN), book).to_parquet(history_at(new).reference, index=False)
         new.rename(folder)
     return history_at(folder)
 
 
-def clients(settings: Settings, part: str) -> pd.DataFrame:
-    """Received columns and outcomes of a part of the training set, in its order."""
-    book = the_book()
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
-    training_set: pd.DataFrame = store.read("training_set", object)
-    received: pd.DataFrame = store.read("raw_loan_book", object)
-    chosen = training_set.loc[training_set["part"] == part, book.key.name].astype("int64")
-    return received.set_index(book.key.name, drop=False).loc[chosen].reset_index(drop=True)
+def _store(settings: Settings) -> AssetStore:
+    return AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
 
 
 def typed_with(settings: Settings, command: str) -> str:

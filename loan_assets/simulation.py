@@ -20,6 +20,7 @@ import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
+from loan_assets.backtesting import COLOURS
 from loan_assets.books import LoanBook, the_book
 from loan_assets.credit.backtest import DayOfHistory
 from loan_assets.credit.daily import Arrived, JudgedBatch
@@ -35,9 +36,7 @@ from loan_assets.rehearsal import days_up_to_today, named_requests, watch_day
 from loan_assets.reign import Reign
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS
-from loan_assets.resources.decisions import WATCH, Decisions
-from loan_assets.resources.live_history import Memory
-from loan_assets.resources.registry import Registry
+from loan_assets.resources.decisions import WATCH
 from loan_assets.running import only_run_in
 from loan_assets.settings import Settings
 from loan_assets.simulated_home import begin, example_in, own_home, typed_with
@@ -47,7 +46,6 @@ POLICY = the_policy()
 CLOCK = "simulated_day"
 # Until the endpoint has followed the pointer, which it looks at twice a second.
 LONGEST_SWAP = 60.0
-COLOURS = {"alarm": "yellow", "retrain": "cyan", "promote": "green", "reject": "dim", "rollback": "magenta"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,11 +217,7 @@ def live_through(settings: Settings, history: History, name: str) -> None:
         Refusal: when it cannot go on; what was lived through is kept.
     """
     book, console = the_book(), Console(highlight=False, soft_wrap=True)
-    reign = Reign(
-        decisions=Decisions(folder=str(settings.decisions)),
-        registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
-        history=Memory(store=str(settings.store), releases=str(settings.releases)).of(book),
-    )
+    reign = Reign.over(settings)
     known = {step.date for step in reign.decisions.steps() if step.kind == WATCH}
     days = [day for day in days_of(history) if day not in known]
     if days:

@@ -24,13 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loan_assets.books import the_book
 from loan_assets.credit.succession import CANARY, SHADOW, Action, Challenger, Episode, Kind, Situation
 from loan_assets.reign import Reign
-from loan_assets.resources.decisions import GATE, WATCH, Decisions, Step
-from loan_assets.resources.live_history import Memory
+from loan_assets.resources.decisions import GATE, WATCH, Step
 from loan_assets.resources.registry import GATE as JUDGED
-from loan_assets.resources.registry import Registry
 from loan_assets.settings import Settings
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -40,12 +37,7 @@ FIRST_DAY, DAY, NEXT_DAY = "2026-02-02", "2026-02-03", "2026-02-04"
 
 def reign_of(home: Path) -> Reign:
     """The reign over a home, as the commands and the jobs open it."""
-    settings = Settings.from_environment({"LOAN_HOME": str(home)})
-    return Reign(
-        decisions=Decisions(folder=str(settings.decisions)),
-        registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
-        history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
-    )
+    return Reign.over(Settings.from_environment({"LOAN_HOME": str(home)}))
 
 
 def last_of(reign: Reign) -> Step:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from loan_assets import sensors
-from loan_assets.books import LoanBook, Role, the_book
+from loan_assets.books import LoanBook, Role
 from loan_assets.credit.backtest import DayDecided, DayOfHistory, Replay
 from loan_assets.credit.candidates import Trial
 from loan_assets.credit.daily import Arrived, JudgedBatch, performance_on
@@ -28,9 +28,7 @@ from loan_assets.histories import line_of
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import PredictionRecord
 from loan_assets.reign import RETRAIN, Reign
-from loan_assets.resources.decisions import GATE, Decisions
-from loan_assets.resources.live_history import Memory
-from loan_assets.resources.registry import Registry
+from loan_assets.resources.decisions import GATE
 from loan_assets.running import QUIET
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import Home, without_its_day
@@ -139,11 +137,7 @@ def platform(ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plat
     """A copy of the home in which the graph was run, without the day that it lived through."""
     settings = without_its_day(ran, tmp_path / "home")
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
-    reign = Reign(
-        decisions=Decisions(folder=str(settings.decisions)),
-        registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
-        history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
-    )
+    reign = Reign.over(settings)
     return Platform(settings=settings, reign=reign, instance=dg.DagsterInstance.from_config(str(settings.dagster_home)))
 
 

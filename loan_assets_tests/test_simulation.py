@@ -18,10 +18,12 @@ from loan_assets.credit.succession import Action, Kind
 from loan_assets.credit.training import HOLDOUT, TRAIN
 from loan_assets.endpoint import Reply
 from loan_assets.example_history import Course, changed_world, history_at, known_loans
+from loan_assets.policy import POLICY
 from loan_assets.prediction_record import PredictionRecord, read_day
+from loan_assets.rehearsal import clients
+from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.decisions import Decisions
 from loan_assets.settings import SIMULATION, Settings
-from loan_assets.simulated_home import clients
 from loan_assets.simulation import DayLived, refused_by_cause
 from loan_assets_tests.conftest import Home, loan_assets, without_its_day
 from loan_assets_tests.small_history import backtest
@@ -72,9 +74,10 @@ def simulated(ran: Home, book: LoanBook, tmp_path_factory: pytest.TempPathFactor
     """A week lived through by the command, its last day by a second one; the graph's run is taken from another home."""
     place = tmp_path_factory.mktemp("simulated")
     everyday, folder, policy = place / "home", place / "week", place / "policy.yaml"
-    changed_world(clients(ran.settings, HOLDOUT), book, FIRST, COURSE).write(folder)
+    store = AssetStore(root=str(ran.settings.store), keep=POLICY.versions_kept)
+    changed_world(clients(store, HOLDOUT), book, FIRST, COURSE).write(folder)
     spoil(folder, book)
-    known_loans(clients(ran.settings, TRAIN), book).to_parquet(history_at(folder).reference, index=False)
+    known_loans(clients(store, TRAIN), book).to_parquet(history_at(folder).reference, index=False)
     policy.write_text(POLICY_TEXT)
     settings = without_its_day(ran, everyday / "simulations" / "week")
     (settings.home / SIMULATION).write_text(json.dumps({"history": str(folder)}))

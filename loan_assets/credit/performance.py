@@ -215,12 +215,13 @@ def _fitted(log_odds: Numbers, label: Labels, held: Numbers, firmness: Numbers) 
         rate = 1 / (1 + np.exp(-np.clip(inputs @ place, -FARTHEST_SCORE, FARTHEST_SCORE)))
         information = (inputs * (rate * (1 - rate))[:, None]).T @ inputs + firmness
         step = np.linalg.solve(information, inputs.T @ (label - rate) - firmness @ (place - held))
-        while float(np.abs(step).max()) >= SMALLEST_STEP and height(place + step) < reached:
+        there = height(place + step)
+        while there < reached and float(np.abs(step).max()) >= SMALLEST_STEP:
             step = step / 2
+            there = height(place + step)
         if float(np.abs(step).max()) < SMALLEST_STEP:
             break
-        place = place + step
-        reached = height(place)
+        place, reached = place + step, there
     return Line(slope=float(place[0]), intercept=float(place[1]), information=information)
 
 

@@ -125,6 +125,9 @@ class Served:
     farthest: float = 0.0
 
 
+AT_ONCE, NOT_SERVED = Promotion(), Served()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything that is remembered from one day to the next.
@@ -246,8 +249,8 @@ def judged(
     today: str,
     trial: Trial,
     succession: Succession,
-    promotion: Promotion = Promotion(),  # noqa: B008 - frozen
-    served: Served = Served(),
+    promotion: Promotion = AT_ONCE,
+    served: Served = NOT_SERVED,
 ) -> tuple[Situation, str, tuple[Action, ...]]:
     """The verdict on the challenger: `promote`, `reject`, `wait` for more outcomes, or the step that it stands on.
 
