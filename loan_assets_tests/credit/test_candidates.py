@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from loan_assets.books import LoanBook
 from loan_assets.credit.backtest import first_version
-from loan_assets.credit.candidates import RECIPES, REFITS, Recipe, Trial, challenger, chosen, fitted, trial
+from loan_assets.credit.candidates import RECIPES, REFITS, Recipe, Trial, challenger, chosen, fitted, learned, trial
+from loan_assets.credit.judging import refusal_threshold
 from loan_assets.credit.ledger import Rows
 from loan_assets.credit.performance import Comparison, compare
-from loan_assets.credit.scoring import Calibration, FlatTrees
+from loan_assets.credit.scoring import Calibration, FlatTrees, probability
 from loan_assets.credit.succession import PROMOTE, REJECT, WAIT, Challenger, Episode, Situation, judged
 from loan_assets.credit.versions import Version
 from loan_assets.policy import POLICY
@@ -193,6 +194,17 @@ def test_it_refuses_as_many_as_default_among_those_it_has_not_seen(
     learned = turned.where(turned.day <= made[0].learned_until)
     refused = made[0].score(fresh.features) >= made[0].threshold
     assert refused.mean() == pytest.approx(learned.label.mean(), abs=0.03)
+
+
+def test_its_threshold_comes_from_scores_by_models_that_did_not_see_the_rows(
+    old: Rows, turned: Rows, champion: Version, book: LoanBook
+) -> None:
+    recipe = Recipe(name="new rows only", old_weight=0.0)
+    made, train, _ = learned((recipe,), old, turned, champion, book, SMALL)
+    share = SMALL.refused_share_over_base_rate
+    assert made.threshold == refusal_threshold(train.label, probability(made.estimates), share)
+    seen = probability(made.trees.log_odds(train.features), made.calibration)
+    assert made.threshold != refusal_threshold(train.label, seen, share)
 
 
 def test_its_normal_is_the_line_over_what_was_held_out(made: tuple[Version, Rows]) -> None:
