@@ -178,7 +178,8 @@ def test_a_change_begins_no_earlier_than_the_champion_s_time(book: LoanBook) -> 
         rows = one_day(TURNED, book)
         names = [f"{number}-{row}" for row in range(A_DAY)]
         ledger.ask(day(number), names, replace(rows, label=np.full(A_DAY, -1)), np.ones(A_DAY, dtype=bool))
-        for source, chosen in ((number - 1, range(0, A_DAY, 3)), (number - 6, range(1, A_DAY, 3))):
+        late = [row for row in range(A_DAY) if row % 3]
+        for source, chosen in ((number - 1, range(0, A_DAY, 3)), (number - 6, late)):
             if source >= 0:
                 at = f"{day(number)} 12:00"
                 ledger.settle(day(number), [(f"{source}-{row}", int(rows.label[row]), at) for row in chosen])
