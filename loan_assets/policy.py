@@ -325,6 +325,8 @@ class Succession:
     # Eight nats: the outcomes are three thousand times likelier under the archived version.
     return_evidence: float = 8.0
     return_margin: float = 0.002
+    # A return that is undone within a week was chance: the question that it closed is open again.
+    undone_days: int = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

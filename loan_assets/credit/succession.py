@@ -129,6 +129,15 @@ AT_ONCE, NOT_SERVED = Promotion(), Served()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A champion that made way for an archived one, the day of it, and the change that was being answered then."""
+
+    version: int
+    day: str
+    episode: Episode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything that is remembered from one day to the next.
 
@@ -137,7 +146,8 @@ class Situation:
     `normal_until` name the days whose outcomes are its normal where that is not its trial's. `consecutive` counts the
     checks in a row over the limit, and `recent` holds every version's share at the last of them, newest last; `spell`
     are the days of the last such run, and `passed` the spells of other inputs that are over: what was asked in them
-    tells nothing of today. `retrained` are the days of retrainings within a month.
+    tells nothing of today. `retrained` are the days of retrainings within a month. `left` is who the champion came back
+    in place of, where that left a question open.
     """
 
     champion: int = 1
@@ -157,6 +167,7 @@ class Situation:
     episode: Episode | None = None
     challenger: Challenger | None = None
     retrained: tuple[str, ...] = ()
+    left: Left | None = None
 
     def as_facts(self) -> dict[str, Any]:
         """As plain data, for a file."""
@@ -165,7 +176,7 @@ class Situation:
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Situation:
         """Read what `as_facts` gave, after a journey through JSON."""
-        episode, challenger = facts["episode"], facts["challenger"]
+        challenger, left = facts["challenger"], facts.get("left")
         return cls(
             **{
                 **facts,
@@ -173,13 +184,18 @@ class Situation:
                 "recent": tuple(
                     (day, {int(version): share for version, share in shares.items()}) for day, shares in facts["recent"]
                 ),
-                "episode": Episode(**{**episode, "causes": tuple(episode["causes"])}) if episode else None,
+                "episode": _read_episode(facts["episode"]) if facts["episode"] else None,
                 "challenger": Challenger(**challenger) if challenger else None,
                 "spell": tuple(facts["spell"]),
                 "passed": tuple((first, last) for first, last in facts["passed"]),
                 "retrained": tuple(facts["retrained"]),
+                "left": Left(**{**left, "episode": _read_episode(left["episode"])}) if left else None,
             }
         )
+
+
+def _read_episode(facts: Mapping[str, Any]) -> Episode:
+    return Episode(**{**facts, "causes": tuple(facts["causes"])})
 
 
 Decided = tuple[Situation, tuple[Action, ...]]
@@ -438,7 +454,7 @@ def _returned(situation: Situation, facts: Facts, policy: Policy, actions: list[
         return situation
     back = max(found)
     actions.append(Action(kind=Kind.ROLLBACK, cause=back.cause, version=back.version))
-    return reverted(situation, facts.date, back.version, back.since)
+    return reverted(situation, facts.date, back.version, back.since, policy.succession)
 
 
 def _known_inputs(situation: Situation, facts: Facts, policy: Policy) -> list[_Return]:
@@ -478,9 +494,17 @@ def approved(situation: Situation, today: str, number: int) -> Situation:
     return replace(after, newest=max(number, situation.newest), episode=None)
 
 
-def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:
-    """The situation after an archived version came back because of what was seen since a day."""
-    return replace(_reigns(situation, today, number, since), is_returned=True, episode=None)
+def reverted(situation: Situation, today: str, number: int, since: str, succession: Succession) -> Situation:
+    """The situation after an archived version came back because of what was seen since a day.
+
+    The world is then one that is known, and the question what to learn from it is closed. Where the one that was left
+    comes back within days, that was a mistake: the question is open again, with what it has cost so far.
+    """
+    left, episode = situation.left, situation.episode
+    after = replace(_reigns(situation, today, number, since), is_returned=True, episode=None)
+    if left is not None and left.version == number and _days(left.day, today) <= succession.undone_days:
+        return replace(after, episode=left.episode)
+    return replace(after, left=Left(version=situation.champion, day=today, episode=episode) if episode else None)
 
 
 def _reigns(situation: Situation, today: str, number: int, since: str) -> Situation:
@@ -502,6 +526,7 @@ def _reigns(situation: Situation, today: str, number: int, since: str) -> Situat
         calm=0,
         is_answered=False,
         challenger=None,
+        left=None,
     )
 
 

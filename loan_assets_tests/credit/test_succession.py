@@ -757,6 +757,33 @@ def test_after_a_return_no_episode_is_open_and_nobody_is_on_trial() -> None:
     assert (after.normal_since, after.normal_until, after.calm, after.is_answered) == ("", "", 0, False)
 
 
+@pytest.mark.parametrize(("later", "is_open"), [(1, True), (RULE.undone_days, True), (RULE.undone_days + 1, False)])
+def test_a_return_that_is_undone_within_a_week_leaves_its_question_open(later: int, is_open: bool) -> None:
+    story = promoted(Story())
+    question = story.situation.episode
+    assert question is not None
+    story.live(NONE, rivals={1: rival(10.0)})
+    assert story.situation.champion == 1
+    assert story.situation.episode is None
+    story.days(*[NONE] * (later - 1))
+    story.live(NONE, rivals={2: rival(10.0)})
+    assert story.situation.champion == 2
+    assert story.situation.episode == (question if is_open else None)
+    # The third return in a row undoes the second, which closed nothing that was not asked before.
+    story.live(NONE, rivals={1: rival(10.0)})
+    assert story.situation.champion == 1
+    assert story.situation.episode is None
+
+
+def test_another_version_that_comes_back_does_not_open_what_was_asked_before() -> None:
+    story = promoted(Story())
+    story.live(NONE, rivals={1: rival(10.0)})
+    story.situation = replace(story.situation, archived=(2, 3))
+    story.live(NONE, rivals={3: rival(10.0)})
+    assert story.situation.champion == 3
+    assert story.situation.episode is None
+
+
 # --- whole stories
 
 
@@ -774,7 +801,10 @@ def test_a_situation_survives_json_at_every_stage_of_a_story() -> None:
     story.days(BAD, BAD, BAD, CALM, CALM)
     stages.append(story.situation)
     assert story.situation.passed
-    for situation in (*stages, replace(SUCCEEDED, normal_since=day(1), normal_until=day(2))):
+    back = promoted(Story())
+    back.live(NONE, rivals={1: rival(10.0)})
+    assert back.situation.left is not None
+    for situation in (*stages, back.situation, replace(SUCCEEDED, normal_since=day(1), normal_until=day(2))):
         assert Situation.from_facts(json.loads(json.dumps(situation.as_facts()))) == situation
 
 
