@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from loan_assets.asked_runs import key_of
 from loan_assets.killed_runs import Standing, begun_runs, end_killed_runs
 from loan_assets.refusal import Refusal
 from loan_assets.reign import Reign
@@ -86,9 +87,9 @@ class DueRuns:
         return asked[0].dagster_run.is_finished if asked else self.reign.what_is_due() != due
 
     def _key_of(self, due: str) -> str:
-        """The name under which `act_on_decisions` asks for the run, once a step."""
+        """The key under which `act_on_decisions` asks for the run first."""
         last = self.reign.decisions.last()
-        return f"{due}-{last.number if last else 0}"
+        return key_of(due, last.number if last else 0)
 
 
 def is_attended(instance: dg.DagsterInstance) -> bool:

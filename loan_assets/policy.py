@@ -222,8 +222,8 @@ class LabelQuality:
     applicants three quarters as clearly the wrong way round as the score ranked them rightly; a concept that has
     changed leaves the base rate and ranks weakly. Outcomes that were shuffled go with nothing: the score's rank-sum
     statistic reaches 2 standard errors, or that of one of 24 columns 3.2, in one such arrival of 20, and the score's is
-    3.5 below what it has been. Losing outcomes of a true change costs more than a day of shuffled ones, which the gate
-    keeps from the champion: only the second doubtful arrival in a row is refused.
+    3.5 below what it has been. So does one first day in some hundred of a true change that leaves the score little: it
+    is held, and released by the days after it.
     """
 
     smallest_arrival: int = 30

@@ -7,12 +7,14 @@ taken (`reign`), the jobs that a person starts (`buttons`), or what a run does.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from loan_assets.asked_runs import key_for_now
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.killed_runs import end_killed_runs
@@ -149,15 +151,18 @@ def act_on_decisions(
 ) -> dg.SensorResult | dg.SkipReason:
     """Carry out what was decided last: make and judge a challenger, judge one again, or put the champion in force.
 
-    The journal says what is due; a run is asked for once per step, so that a run that failed is asked for again after
-    the next day's look and not every twenty seconds.
+    The journal says what is due. A run is asked for once a step, and a few times more at growing distances where it
+    failed.
     """
     last = decisions.last()
     due = Reign(decisions=decisions, registry=registry, history=memory.of(BOOK)).what_is_due()
     if last is None or due is None:
         return dg.SkipReason("Nothing was decided that is not carried out.")
+    key = key_for_now(context.instance, due, last.number, time.time())
+    if key is None:
+        return dg.SkipReason(f"{due} for step {last.number} was asked for already.")
     cause = "; ".join(action.cause for action in last.actions) or f"step {last.number}"
-    request = dg.RunRequest(run_key=f"{due}-{last.number}", job_name=due, tags={CAUSE: cause})
+    request = dg.RunRequest(run_key=key, job_name=due, tags={CAUSE: cause})
     context.log.info(f"{due}: {cause}.")
     return dg.SensorResult(run_requests=[request])
 

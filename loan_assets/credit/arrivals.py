@@ -4,9 +4,8 @@ Here: the sums by which an arrival is remembered, and what several show together
 the verdict on them (`label_quality`).
 
 Outcomes shuffled among requests look, to the score alone, like a world in which it has become useless. They differ in
-that they go with nothing else either, so every column known about the applicants is asked, and not of one arrival
-alone: the first that shows nothing is taken over. One that was held and whose like goes on to show a relation is
-released.
+that they go with nothing else either, so every column known about the applicants is asked. An arrival that shows
+nothing is held, and released where those after it go on to show a relation that it bears out.
 """
 
 from __future__ import annotations
@@ -135,12 +134,12 @@ def is_informative(labels: LabelQuality, *arrivals: Arrival, share: float = 1.0)
 def goes_with_nothing(arrival: Arrival, memory: LabelMemory, labels: LabelQuality) -> bool:
     """Whether the score has lost what it had and no other column has anything; the score alone cannot tell.
 
-    One such arrival may be the first of a world in which little is left of what was known: it is taken over. It counts
-    with those after it, which are refused while all of them together show nothing, and two of them not even a hint.
+    One such arrival may be the first of a world in which little is left of what was known. It is held like those after
+    it, while all of them together show nothing, and two of them not even a hint.
     """
     has_others = len(arrival.columns) > len((SCORE, "folded"))
     doubtful = [one for one in (*memory.doubtful, *memory.held) if one.columns == arrival.columns]
-    if not has_others or not doubtful or is_informative(labels, arrival) or are_released(memory, arrival, labels):
+    if not has_others or is_informative(labels, arrival) or are_released(memory, arrival, labels):
         return False
     together = (*doubtful[-labels.remembered_doubts :], arrival)
     weight = sum(one.weight for one in together)

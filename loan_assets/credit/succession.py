@@ -427,14 +427,20 @@ def _opened(situation: Situation, today: str, since: str, cause: str, succession
     if episode is not None and cause == ASKED:
         # Who asks does not know since when; the open question does.
         since = episode.since
+        if situation.challenger is not None and _days(episode.fitted_on, today) < succession.cooldown_days:
+            # It was answered a moment ago; asked once more, the answer would only be thrown away.
+            return replace(situation, episode=_with_cause(episode, cause))
     if episode is not None and not episode.retrainings and _days(episode.since, since) <= succession.days_alike:
-        causes = episode.causes if cause in episode.causes else (*episode.causes, cause)
         # The day on which inputs moved is seen, the one from which outcomes differ is estimated.
         first = since if cause == INPUTS else episode.since if INPUTS in episode.causes else min(since, episode.since)
-        return replace(situation, episode=replace(episode, causes=causes, since=first))
+        return replace(situation, episode=replace(_with_cause(episode, cause), since=first))
     if episode is not None and cause == INPUTS and since <= episode.fitted_on:
         return situation
     return replace(situation, episode=Episode(since=since, opened=today, causes=(cause,)), challenger=None)
+
+
+def _with_cause(episode: Episode, cause: str) -> Episode:
+    return episode if cause in episode.causes else replace(episode, causes=(*episode.causes, cause))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -281,6 +281,19 @@ def test_who_asks_is_heard_and_means_everything_since_the_champion_came() -> Non
     assert story.situation.episode == Episode(since=day(-9), opened=day(1), causes=(ASKED,))
 
 
+def test_who_asks_again_while_the_answer_is_on_trial_is_heard_and_does_not_throw_it_away() -> None:
+    story = Story().days(BAD, BAD, BAD)
+    assert story.live(BAD, outcomes=800, trial=UNSURE) == ("retrain",)
+    on_trial, episode = story.situation.challenger, story.situation.episode
+    assert on_trial is not None
+    assert episode is not None
+    assert story.live(BAD, asked=("by the button",), outcomes=800) == ("alarm",)
+    assert story.situation.challenger == on_trial
+    assert story.situation.episode == replace(episode, causes=(INPUTS, ASKED))
+    story.days(*[BAD] * RULE.cooldown_days)
+    assert story.live(BAD, asked=("by the button",), outcomes=800) == ("alarm", "reject", "retrain")
+
+
 # --- when to retrain
 
 OPEN = Situation(episode=Episode(since=day(1), opened=day(1), causes=(OUTCOMES,)))
