@@ -123,7 +123,12 @@ def line_of(day: DayDecided, threshold: float) -> str:
             "columns": {name: _short(distance) for name, distance in sorted(day.columns.items())},
             "consecutive": day.consecutive,
         },
-        "labels": {"status": day.labels, "rows": day.label_rows, "reasons": list(day.label_reasons)},
+        "labels": {
+            "status": day.labels,
+            "rows": day.label_rows,
+            "reasons": list(day.label_reasons),
+            "released": list(day.released),
+        },
         "performance": {name: _short(value) for name, value in day.performance.items()},
         "gate": gate,
         "actions": [str(action.kind) for action in day.actions],

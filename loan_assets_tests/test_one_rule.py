@@ -121,6 +121,7 @@ class Platform:
             labels=arrived.status,
             label_rows=arrived.rows,
             label_reasons=arrived.reasons,
+            released=arrived.released,
             facts=Facts(date=day),
             performance=performance_on(ledger, day, history.version(served_by, ledger)),
             trial=trial,

@@ -90,6 +90,7 @@ class DayDecided:
     labels: str
     label_rows: int
     label_reasons: tuple[str, ...]
+    released: tuple[str, ...]
     facts: Facts
     performance: dict[str, float]
     trial: Trial | None
@@ -167,6 +168,7 @@ class Replay:
             labels=outcomes.status,
             label_rows=outcomes.rows,
             label_reasons=outcomes.reasons,
+            released=outcomes.released,
             facts=facts,
             performance=performance_on(self.ledger, day.date, self.versions[served_by]),
             trial=trial,

@@ -138,6 +138,8 @@ def set_aside(days: Sequence[DayDecided]) -> str:
             rows.append((day.date, "requests not compared", told_together(day.batch.reasons)))
         if day.labels == QUARANTINED:
             rows.append((day.date, "outcomes set aside", told_together(day.label_reasons)))
+        if day.released:
+            rows.append((day.date, "outcomes taken after all", f"those that were held on {', '.join(day.released)}"))
     headings = (Heading("Date", "whole"), Heading("What", "whole"), Heading("Why", "long"))
     return table(headings, rows, "Nothing was set aside.")
 

@@ -1,5 +1,6 @@
 """A replay of tables in memory: what enters the ledger, what is compared, and what a retraining makes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from loan_assets.credit.performance import line_through, ranking_of
 from loan_assets.credit.quality import INSUFFICIENT, OK, QUARANTINED
 from loan_assets.credit.scenarios import sudden_shift
 from loan_assets.credit.succession import Kind
+from loan_assets.histories import line_of
 from loan_assets.policy import POLICY, Policy
 from loan_assets.refusal import Refusal
 from loan_assets_tests.small_history import CHANGE, DAYS, LATER, ROWS, day_name
@@ -199,6 +201,25 @@ def test_outcomes_are_told_of_the_version_that_served_with_their_interval(
     assert [found[name] for name in ("auc", "auc_low", "auc_high")] == pytest.approx(
         [ranking.auc, ranking.low, ranking.high]
     )
+
+
+def losing_defaults(day: DayOfHistory, kept: float) -> DayOfHistory:
+    assert day.outcomes is not None
+    outcomes = day.outcomes.copy()
+    bad = outcomes.index[outcomes["label"] == 1]
+    outcomes.loc[bad[int(len(bad) * kept) :], "label"] = 0
+    return replace(day, outcomes=outcomes)
+
+
+def test_outcomes_that_were_held_and_are_released_are_named_and_counted_from_then_on(
+    replay: Replay, quiet: list[DayOfHistory]
+) -> None:
+    for day in (*quiet[:LATER], losing_defaults(quiet[LATER], 0.25)):
+        held = replay.live(day)
+    assert (held.labels, held.released, replay.ledger.count_since("")) == (QUARANTINED, (), 0)
+    after = replay.live(losing_defaults(quiet[LATER + 1], 0.5))
+    assert (after.labels, after.released, replay.ledger.count_since("")) == (OK, (held.date,), 2 * ROWS)
+    assert json.loads(line_of(after, 0.2))["labels"]["released"] == [held.date]
 
 
 def test_outcomes_that_cannot_be_read_or_are_broken_are_not_taken_over(
