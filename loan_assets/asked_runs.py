@@ -32,7 +32,10 @@ def key_for_now(instance: dg.DagsterInstance, due: str, step: int, now: float) -
         asked = instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
         if not asked:
             return key if now - failed_at >= wait else None
-        if asked[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
+        status = asked[0].dagster_run.status
+        if status is dg.DagsterRunStatus.NOT_STARTED:
+            return key  # it was made and never queued; asked for by the same key, it is
+        if status is not dg.DagsterRunStatus.FAILURE:
             return None
         failed_at = asked[0].end_time or asked[0].update_timestamp.timestamp()
         wait = FIRST_WAIT * LONGER**attempt

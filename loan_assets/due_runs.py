@@ -35,7 +35,7 @@ class DueRuns:
         """Have what is due done, each step once.
 
         Returns:
-            What went wrong; it is due again after the next day's look, as in everyday life.
+            What went wrong; it is due again after the next day's look, or sooner where Dagster's daemons are at work.
         """
         tried: set[str] = set()
         while (due := self.reign.what_is_due()) is not None:
@@ -47,7 +47,7 @@ class DueRuns:
                 continue
             self.until_quiet()
             try:
-                run_here(self.instance, due)
+                run_here(self.instance, due, key=key)
             except Interrupted:
                 raise
             except Refusal as stopped:

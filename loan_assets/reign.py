@@ -315,7 +315,7 @@ class Reign:
         self.history.releases.shelf_of(number)  # verified before it is decided
         day = max(last.date, day_of(datetime.now(UTC)))
         action = Action(kind=Kind.ROLLBACK, cause=f"{why} (asked by {by})", version=number)
-        situation = reverted(last.situation, day, number, day, self._succession)
+        situation = reverted(last.situation, day, number, day)
         decided = self.decisions.record(PERSON, day, (action,), situation, by=by, after=last.number)
         return decided, self.put_in_force()
 

@@ -79,8 +79,11 @@ def run_whole_graph(settings: Settings) -> float:
     return time.monotonic() - started
 
 
-def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None) -> None:
+def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None, key: str = "") -> None:
     """Run a job of the front door in this process, recorded like any other run.
+
+    Args:
+        key: the key under which it would be asked for otherwise, so that it is not asked for as well.
 
     Raises:
         Refusal: when the run was stopped, with the reason.
@@ -88,8 +91,9 @@ def run_here(instance: dg.DagsterInstance, job: str, day: str | None = None) -> 
     hush_vendors()
     from loan_assets.definitions import defs
 
+    tags = {**this_process(), **({"dagster/run_key": key} if key else {})}
     outcome = defs.resolve_job_def(job).execute_in_process(
-        instance=instance, partition_key=day, run_config=QUIET, tags=this_process(), raise_on_error=False
+        instance=instance, partition_key=day, run_config=QUIET, tags=tags, raise_on_error=False
     )
     if not outcome.success:
         raise why_it_failed(outcome.all_events)

@@ -160,7 +160,7 @@ def act_on_decisions(
         return dg.SkipReason("Nothing was decided that is not carried out.")
     key = key_for_now(context.instance, due, last.number, time.time())
     if key is None:
-        return dg.SkipReason(f"{due} for step {last.number} was asked for already.")
+        return dg.SkipReason(f"{due} for step {last.number} goes on, waits for another try, or was given up.")
     cause = "; ".join(action.cause for action in last.actions) or f"step {last.number}"
     request = dg.RunRequest(run_key=key, job_name=due, tags={CAUSE: cause})
     context.log.info(f"{due}: {cause}.")

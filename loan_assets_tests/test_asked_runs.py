@@ -75,6 +75,11 @@ def test_once_a_second_try_succeeds_nothing_more_is_asked_for(instance: dg.Dagst
     assert key_for_now(instance, "succeed", STEP, ended + 86_400) is None
 
 
+def test_a_run_that_was_made_and_never_queued_is_asked_for_by_the_same_key(instance: dg.DagsterInstance) -> None:
+    instance.create_run_for_job(succeed, run_config=told(fails=True), tags={"dagster/run_key": "succeed-7"})
+    assert key_for_now(instance, "succeed", STEP, 4e9) == "succeed-7"
+
+
 @pytest.mark.parametrize(
     "status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELED]
 )

@@ -6,17 +6,21 @@ import random
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 
+from loan_assets.asked_runs import FIRST_WAIT
 from loan_assets.books import LoanBook, Role
 from loan_assets.credit.daily import Arrived, Feed, JudgedBatch
 from loan_assets.credit.label_quality import LabelMemory
@@ -32,8 +36,10 @@ from loan_assets.reign import RETRAIN, SUCCEED, Reign
 from loan_assets.release import ORIGIN, REFERENCE, write_release
 from loan_assets.resources.asset_store import _save
 from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, STAGED, WATCH
+from loan_assets.resources.live_history import Memory
 from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate
+from loan_assets.sensors import act_on_decisions
 from loan_assets.standing import Mode
 from loan_assets_tests.conftest import Home
 from loan_assets_tests.kill_drill import FIRST_DAY, Warm, last_of, on_trial, reign_of, warm
@@ -388,6 +394,39 @@ def test_a_new_alarm_dismisses_who_stands(platform: Served) -> None:
     assert platform.reign.what_is_due() == RETRAIN
 
 
+def test_a_run_that_failed_is_asked_for_again_by_the_sensor(platform: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    reign, history = platform.reign, platform.reign.history
+    reign.ask("drift", "monitoring", ["A"])
+    memory = Memory(store=history.store.root, releases=history.releases.root)
+
+    @dg.op
+    def fail() -> None:
+        raise dg.Failure("the store is away")
+
+    @dg.job
+    def retrain() -> None:
+        fail()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def looked() -> tuple[str, ...]:
+            with dg.build_sensor_context(instance=instance) as context:
+                said = act_on_decisions(context, decisions=reign.decisions, memory=memory, registry=reign.registry)
+            assert isinstance(said, dg.SensorResult | dg.SkipReason)
+            return (
+                tuple(str(one.run_key) for one in said.run_requests or ()) if isinstance(said, dg.SensorResult) else ()
+            )
+
+        (key,) = looked()
+        assert key == f"{RETRAIN}-{last_of(reign).number}"
+        ran = retrain.execute_in_process(instance=instance, tags={"dagster/run_key": key}, raise_on_error=False)
+        assert not ran.success
+        assert looked() == ()
+        late = time.time() + FIRST_WAIT + 1
+        monkeypatch.setattr("loan_assets.sensors.time", SimpleNamespace(time=lambda: late))
+        assert looked() == (f"{key}-1",)
+
+
 def test_an_alarm_that_is_raised_again_is_the_same_alarm(platform: Served) -> None:
     reign = platform.reign
     first = reign.ask("drift", "monitoring", ["A"])
@@ -395,7 +434,7 @@ def test_an_alarm_that_is_raised_again_is_the_same_alarm(platform: Served) -> No
     assert reign.ask("drift, more of it", "monitoring", ["A"]) == first
     assert last_of(reign) == first
     second = reign.ask("drift and delays", "monitoring", ["B", "A"])
-    assert [action.kind for action in second.actions] == [Kind.ALARM, Kind.REJECT]
+    assert [action.kind for action in second.actions] == [Kind.ALARM]
     assert reign.ask("delays", "monitoring", ["B"]) == second
     assert reign.ask("both", "monitoring", ["A", "B"]) == second
     assert last_of(reign) == second

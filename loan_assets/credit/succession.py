@@ -88,7 +88,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """A change that is being answered: since when, by what it was noticed, and what was done about it so far."""
+    """A change that is being answered: since when, by what it was noticed, and what was done about it so far.
+
+    `asked_again` is whether somebody asked for an answer while one was on trial, and none was promoted or made since.
+    """
 
     since: str
     opened: str
@@ -97,6 +100,7 @@ class Episode:
     rows: int = 0
     fitted_on: str = ""
     promotions: int = 0
+    asked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,7 @@ AT_ONCE, NOT_SERVED = Promotion(), Served()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """A champion that made way for an archived one, the day of it, and the change that was being answered then."""
+    """A champion that made way for one whom outcomes spoke for, the day, and the change that was being answered."""
 
     version: int
     day: str
@@ -146,8 +150,8 @@ class Situation:
     `normal_until` name the days whose outcomes are its normal where that is not its trial's. `consecutive` counts the
     checks in a row over the limit, and `recent` holds every version's share at the last of them, newest last; `spell`
     are the days of the last such run, and `passed` the spells of other inputs that are over: what was asked in them
-    tells nothing of today. `retrained` are the days of retrainings within a month. `left` is who the champion came back
-    in place of, where that left a question open.
+    tells nothing of today. `retrained` are the days of retrainings within a month. `left` is whom the champion came
+    back in place of, where that closed a question.
     """
 
     champion: int = 1
@@ -204,7 +208,7 @@ Decided = tuple[Situation, tuple[Action, ...]]
 def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
     """The situation after a day's checks and outcomes, with the alarms and returns that follow."""
     actions: list[Action] = []
-    on_trial = situation.challenger
+    on_trial, question = situation.challenger, situation.episode
     situation = _checked(situation, facts, policy)
     situation = _alarmed_by_inputs(situation, facts, policy, actions)
     situation = _alarmed_by_outcomes(situation, facts, policy, actions)
@@ -212,7 +216,7 @@ def watched(situation: Situation, facts: Facts, policy: Policy) -> Decided:
         actions.append(Action(kind=Kind.ALARM, cause=cause, version=situation.champion))
         since = situation.judged_from or facts.first_day or facts.date
         situation = _opened(situation, facts.date, since, ASKED, policy.succession)
-    situation = _returned(situation, facts, policy, actions)
+    situation = _returned(situation, question, facts, policy, actions)
     situation = _closed(situation, facts, policy, actions)
     if on_trial is not None and situation.challenger is None and not any(one.kind is Kind.REJECT for one in actions):
         why = "what it was trained for is no longer the question"
@@ -226,18 +230,25 @@ def is_due(situation: Situation, facts: Facts, outcomes: int, succession: Succes
     A repeated answer waits while outcomes hint at yet another change: it would learn from two worlds at once. While a
     challenger takes over by steps it is not overtaken.
     """
-    today = facts.date
-    episode, challenger = situation.episode, situation.challenger
+    today, episode, challenger = facts.date, situation.episode, situation.challenger
     if episode is None or episode.retrainings >= succession.retrainings or (challenger and challenger.stage):
         return False
-    within = [day for day in situation.retrained if _days(day, today) < succession.budget_days]
-    if len(within) >= succession.budget or (within and _days(within[-1], today) < succession.cooldown_days):
+    if not _may_retrain(situation, today, succession):
         return False
+    if episode.asked_again and challenger is None:
+        return outcomes >= succession.enough_outcomes
     if episode.retrainings:
         hint = facts.change is not None and facts.change.evidence >= succession.hint_evidence
         return outcomes >= episode.rows * succession.growth and not (episode.promotions and hint)
     late = _days(episode.opened, today) >= succession.deadline_days
     return outcomes >= (succession.least_outcomes if late else succession.enough_outcomes)
+
+
+def _may_retrain(situation: Situation, today: str, succession: Succession) -> bool:
+    """Whether cooldown and budget leave room for a retraining."""
+    within = [day for day in situation.retrained if _days(day, today) < succession.budget_days]
+    is_cooling = bool(within) and _days(within[-1], today) < succession.cooldown_days
+    return len(within) < succession.budget and not is_cooling
 
 
 def retrained(situation: Situation, today: str, outcomes: int, succession: Succession) -> Decided:
@@ -254,7 +265,9 @@ def retrained(situation: Situation, today: str, outcomes: int, succession: Succe
         situation,
         newest=number,
         challenger=Challenger(number=number, made=today),
-        episode=replace(episode, retrainings=episode.retrainings + 1, rows=outcomes, fitted_on=today),
+        episode=replace(
+            episode, retrainings=episode.retrainings + 1, rows=outcomes, fitted_on=today, asked_again=False
+        ),
         retrained=(*(day for day in situation.retrained if _days(day, today) < succession.budget_days), today),
     )
     return after, (*actions, Action(kind=Kind.RETRAIN, cause=cause, version=number))
@@ -355,7 +368,7 @@ def _promoted(situation: Situation, today: str, said: str) -> tuple[Situation, s
     assert challenger is not None
     assert episode is not None
     after = _reigns(situation, today, challenger.number, episode.since)
-    after = replace(after, episode=replace(episode, promotions=episode.promotions + 1))
+    after = replace(after, episode=replace(episode, promotions=episode.promotions + 1, asked_again=False))
     return after, PROMOTE, (Action(kind=Kind.PROMOTE, cause=said, version=challenger.number),)
 
 
@@ -427,9 +440,9 @@ def _opened(situation: Situation, today: str, since: str, cause: str, succession
     if episode is not None and cause == ASKED:
         # Who asks does not know since when; the open question does.
         since = episode.since
-        if situation.challenger is not None and _days(episode.fitted_on, today) < succession.cooldown_days:
-            # It was answered a moment ago; asked once more, the answer would only be thrown away.
-            return replace(situation, episode=_with_cause(episode, cause))
+        if situation.challenger is not None and not _may_retrain(situation, today, succession):
+            # There is no other answer to be had now; the one on trial would only be thrown away.
+            return replace(situation, episode=replace(_with_cause(episode, cause), asked_again=True))
     if episode is not None and not episode.retrainings and _days(episode.since, since) <= succession.days_alike:
         # The day on which inputs moved is seen, the one from which outcomes differ is estimated.
         first = since if cause == INPUTS else episode.since if INPUTS in episode.causes else min(since, episode.since)
@@ -453,14 +466,30 @@ class _Return:
     cause: str
 
 
-def _returned(situation: Situation, facts: Facts, policy: Policy, actions: list[Action]) -> Situation:
-    """Bring an archived champion back when inputs, or else outcomes, are what it knew."""
-    found = _known_inputs(situation, facts, policy) or _known_outcomes(facts, policy.succession)
+def _returned(
+    situation: Situation, question: Episode | None, facts: Facts, policy: Policy, actions: list[Action]
+) -> Situation:
+    """Bring an archived champion back when inputs, or else outcomes, are what it knew.
+
+    The world is then one that is known, and the question what to learn from it is closed. Outcomes may have spoken by
+    chance: where the one that was left comes back within days, the question is open again, with what it has cost.
+
+    Args:
+        question: what was being answered when the day began.
+    """
+    by_inputs = _known_inputs(situation, facts, policy)
+    found = by_inputs or _known_outcomes(facts, policy.succession)
     if not found:
         return situation
-    back = max(found)
+    back, left, succession = max(found), situation.left, policy.succession
     actions.append(Action(kind=Kind.ROLLBACK, cause=back.cause, version=back.version))
-    return reverted(situation, facts.date, back.version, back.since, policy.succession)
+    after = reverted(situation, facts.date, back.version, back.since)
+    is_undone = left is not None and left.version == back.version
+    if left is not None and is_undone and _days(left.day, facts.date) <= succession.undone_days:
+        return replace(after, episode=left.episode if left.episode.retrainings < succession.retrainings else None)
+    if by_inputs or question is None:
+        return after
+    return replace(after, left=Left(version=situation.champion, day=facts.date, episode=question))
 
 
 def _known_inputs(situation: Situation, facts: Facts, policy: Policy) -> list[_Return]:
@@ -500,17 +529,9 @@ def approved(situation: Situation, today: str, number: int) -> Situation:
     return replace(after, newest=max(number, situation.newest), episode=None)
 
 
-def reverted(situation: Situation, today: str, number: int, since: str, succession: Succession) -> Situation:
-    """The situation after an archived version came back because of what was seen since a day.
-
-    The world is then one that is known, and the question what to learn from it is closed. Where the one that was left
-    comes back within days, that was a mistake: the question is open again, with what it has cost so far.
-    """
-    left, episode = situation.left, situation.episode
-    after = replace(_reigns(situation, today, number, since), is_returned=True, episode=None)
-    if left is not None and left.version == number and _days(left.day, today) <= succession.undone_days:
-        return replace(after, episode=left.episode)
-    return replace(after, left=Left(version=situation.champion, day=today, episode=episode) if episode else None)
+def reverted(situation: Situation, today: str, number: int, since: str) -> Situation:
+    """The situation after an archived version came back because of what was seen since a day."""
+    return replace(_reigns(situation, today, number, since), is_returned=True, episode=None)
 
 
 def _reigns(situation: Situation, today: str, number: int, since: str) -> Situation:

@@ -289,9 +289,22 @@ def test_who_asks_again_while_the_answer_is_on_trial_is_heard_and_does_not_throw
     assert episode is not None
     assert story.live(BAD, asked=("by the button",), outcomes=800) == ("alarm",)
     assert story.situation.challenger == on_trial
-    assert story.situation.episode == replace(episode, causes=(INPUTS, ASKED))
-    story.days(*[BAD] * RULE.cooldown_days)
-    assert story.live(BAD, asked=("by the button",), outcomes=800) == ("alarm", "reject", "retrain")
+    assert story.situation.episode == replace(episode, causes=(INPUTS, ASKED), asked_again=True)
+    # The one on trial is dismissed: then there is another answer to the one who asked, though outcomes are no more.
+    worse = replace(BETTER, rows=301, against=("it is worse",))
+    assert story.live(BAD, outcomes=800, trial=worse) == ("reject",)
+    assert story.live(BAD, outcomes=800) == ("retrain",)
+    assert story.live(BAD, outcomes=800, trial=worse) == ("reject",)
+    assert story.days(*[BAD] * 9).of(Kind.RETRAIN) == [4, 7]
+
+
+@pytest.mark.parametrize("stage", ["", SHADOW, CANARY])
+def test_who_asks_when_no_other_answer_can_be_had_does_not_dismiss_the_one_on_trial(stage: str) -> None:
+    spent = tuple(day(number) for number in range(RULE.budget))
+    situation = replace(on_stage(stage) if stage else on_trial(), retrained=spent)
+    story = Story(situation=situation, today=20)
+    assert story.live(asked=("by the button",), outcomes=800) == ("alarm",)
+    assert story.situation.challenger == situation.challenger
 
 
 # --- when to retrain
@@ -786,6 +799,36 @@ def test_a_return_that_is_undone_within_a_week_leaves_its_question_open(later: i
     story.live(NONE, rivals={1: rival(10.0)})
     assert story.situation.champion == 1
     assert story.situation.episode is None
+
+
+def test_inputs_that_go_back_and_forth_reopen_nothing() -> None:
+    story = promoted(Story())
+    for _ in range(3):
+        story.live({1: CALM, 2: BAD})
+    assert story.situation.champion == 1
+    for _ in range(3):
+        story.live({1: BAD, 2: CALM})
+    assert story.situation.champion == 2
+    assert story.situation.episode is None
+
+
+def test_the_question_that_is_reopened_is_the_one_from_before_the_day_of_the_return() -> None:
+    story = promoted(Story())
+    question = story.situation.episode
+    assert story.live(NONE, found=change(20), rivals={1: rival(10.0)}) == ("alarm", "rollback")
+    story.live(NONE, rivals={2: rival(10.0)})
+    assert story.situation.episode == question
+
+
+def test_a_question_that_was_answered_as_often_as_may_be_is_not_reopened() -> None:
+    story = promoted(Story())
+    assert story.situation.episode is not None
+    spent = replace(story.situation.episode, retrainings=RULE.retrainings)
+    story.situation = replace(story.situation, episode=spent, challenger=Challenger(number=3, made=day(4)))
+    story.live(NONE, rivals={1: rival(10.0)})
+    assert story.situation.left is not None
+    story.live(NONE, rivals={2: rival(10.0)})
+    assert (story.situation.champion, story.situation.episode, story.situation.normal_until) == (2, None, "")
 
 
 def test_another_version_that_comes_back_does_not_open_what_was_asked_before() -> None:
