@@ -17,6 +17,9 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `backtesting.py`: a history replayed from a terminal, and its models, each of which scores.
 - `example_history.py`: a history for those who have none, in which the world changes and is later what it was.
 - `online_redis.py`: the same table in Redis, for endpoints on many machines.
+- `bucket.py`: a place in an object store, and the few operations on it that everything else is built on.
+- `mirror.py`: shelves of sealed folders in a bucket, and their copy on this machine.
+- `shipped_log.py`: the endpoint's log in a bucket, shipped in parts, and put together again.
 - `settings.py`: where things are; every environment variable, read once.
 - `home.py`: the folder in which all state lives, made ready before anything runs.
 - `resources/`: one door per outside system (files, Feast, MLflow, BentoML), where Dagster enters.

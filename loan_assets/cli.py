@@ -143,7 +143,7 @@ def challenge(
 
     if mode not in list(Mode):
         raise Refusal(f"There is no mode {mode!r}.", f"Choose one of: {', '.join(Mode)}.")
-    stands = ReleaseStore(root=str(settings_here().releases)).challenge(version, Mode(mode), share)
+    stands = ReleaseStore.over(settings_here()).challenge(version, Mode(mode), share)
     typer.echo(f"Version {stands.version} stands in {stands.mode}, share {stands.share:g}")
 
 
@@ -153,7 +153,7 @@ def dismiss() -> None:
     """Let no version stand beside the champion."""
     from loan_assets.resources.release_store import ReleaseStore
 
-    ReleaseStore(root=str(settings_here().releases)).dismiss()
+    ReleaseStore.over(settings_here()).dismiss()
     typer.echo("Only the champion stands")
 
 
@@ -222,7 +222,7 @@ def decisions() -> None:
     """Print everything that was decided about the champion, oldest first."""
     from loan_assets.resources.decisions import Decisions
 
-    for step in Decisions(folder=str(settings_here().decisions)).steps():
+    for step in Decisions.over(settings_here()).steps():
         said = [f"{action.kind:<8} version {action.version}: {action.cause}" for action in step.actions]
         if step.kind == "moved":
             said = [f"in force version {step.evidence['version']} after {step.evidence['seconds']} s"]

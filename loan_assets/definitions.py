@@ -83,7 +83,7 @@ def resources(settings: Settings) -> dict[str, object]:
     tracking = told("LOAN_MLFLOW_URI", settings.mlflow_uri)
     artifacts = told("LOAN_MLFLOW_ARTIFACTS", settings.mlflow_artifacts)
     return {
-        "io_manager": AssetStore(root=str(settings.store), keep=POLICY.versions_kept),
+        "io_manager": AssetStore.over(settings),
         "source": LoanSource(location=told("LOAN_SOURCE", settings.source)),
         "landing": Landing(place=told("LOAN_LANDING", settings.landing)),
         "feature_store": FeatureStoreDoor(
@@ -93,12 +93,12 @@ def resources(settings: Settings) -> dict[str, object]:
         ),
         "online_tables": OnlineTables(root=told("LOAN_ONLINE", settings.online)),
         "outcome_landing": OutcomeLanding(place=told("LOAN_OUTCOMES", settings.outcomes)),
-        "decisions": Decisions(folder=str(settings.decisions)),
-        "memory": Memory(store=str(settings.store), releases=str(settings.releases)),
-        "predictions": PredictionLogs(folder=str(settings.predictions)),
+        "decisions": Decisions.over(settings),
+        "memory": Memory.over(settings),
+        "predictions": PredictionLogs.over(settings),
         "experiments": Experiments(tracking_uri=tracking, artifacts=artifacts),
         "registry": Registry(tracking_uri=tracking, artifacts=artifacts),
-        "release_store": ReleaseStore(root=str(settings.releases)),
+        "release_store": ReleaseStore.over(settings),
         "bento_store": BentoStore(home=str(settings.bentoml_home)),
     }
 

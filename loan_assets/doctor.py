@@ -222,7 +222,7 @@ def _bento(settings: Settings) -> Iterator[Finding]:
     if not (settings.store / "loan_bento").exists():
         yield Finding(place="Bento", state="missing", found="none built", next_step="Run `loan-assets run`.")
         return
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    store = AssetStore.over(settings)
     bento: BuiltBento = store.read("loan_bento", BuiltBento)
     BentoStore(home=str(settings.bentoml_home)).verified(bento)
     yield Finding(place="Bento", state="well", found=f"{bento.tag}, verified")
@@ -257,7 +257,7 @@ def _release(settings: Settings) -> Iterator[Finding]:
     if not settings.releases.exists():
         yield Finding(place="Release", state="missing", found="none in force", next_step="Run `loan-assets run`.")
         return
-    release = ReleaseStore(root=str(settings.releases)).champion_release()
+    release = ReleaseStore.over(settings).champion_release()
     registry = _registry(settings)
     aliases, version = registry.aliases(), release.facts.version
     champion = aliases.get(CHAMPION)
@@ -278,7 +278,7 @@ def _release(settings: Settings) -> Iterator[Finding]:
 
 def _towards(settings: Settings, champion: int, in_force: int) -> str:
     """How the registry and the release in force come to agree: both follow the journal of decisions."""
-    decided = Decisions(folder=str(settings.decisions)).last()
+    decided = Decisions.over(settings).last()
     if decided is not None and decided.situation.champion == champion:
         return "Materialize champion in the Dagster UI (`make dev`): the release follows what was decided."
     return (

@@ -30,6 +30,10 @@ class Refusal(Exception):
         return f"{self.cause} {self.next_step}"
 
 
+class Overtaken(Refusal):
+    """Another writer was faster; whoever asked may look again and decide anew."""
+
+
 class BadInput(Refusal):
     """What was given to a command cannot be used: nothing was done yet, and its exit code says so."""
 

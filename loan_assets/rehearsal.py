@@ -54,7 +54,7 @@ def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[Dri
         )
     book = the_book()
     console = Console(highlight=False)
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    store = AssetStore.over(settings)
     reports = []
     with only_run_in(settings.home), dg.DagsterInstance.get() as instance:
         for position, day in enumerate(days):
@@ -84,7 +84,7 @@ def watch_days(settings: Settings, days: Sequence[str]) -> None:
             f"Give days from {POLICY.log_begins} to today, written like 2026-11-24.",
         )
     console = Console(highlight=False)
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    store = AssetStore.over(settings)
     with only_run_in(settings.home), dg.DagsterInstance.get() as instance:
         for day in days:
             console.print(f"  [bold]{day}[/] {said_of(watch_day(instance, store, day))}")

@@ -60,9 +60,9 @@ class Reign:
     def over(cls, settings: Settings) -> Reign:
         """The reign over a home, outside of a run of Dagster's."""
         return cls(
-            decisions=Decisions(folder=str(settings.decisions)),
+            decisions=Decisions.over(settings),
             registry=Registry(tracking_uri=settings.mlflow_uri, artifacts=settings.mlflow_artifacts),
-            history=Memory(store=str(settings.store), releases=str(settings.releases)).of(the_book()),
+            history=Memory.over(settings).of(the_book()),
         )
 
     def begun(self) -> Step | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Collection
 from pathlib import Path
 
@@ -69,6 +70,11 @@ def verify(
     return digest
 
 
+def files_of(folder: Path) -> tuple[str, ...]:
+    """The names that a sealed folder's manifest lists."""
+    return tuple(sorted(json.loads((folder / MANIFEST).read_text())["files"]))
+
+
 def contents(folder: Path, expected: str) -> dict[str, bytes]:
     """Every file of a sealed folder by its name, each read once and checked: what is used is what was verified.
 
@@ -93,6 +99,15 @@ def pointed_at(place: Path) -> str | None:
         return None
     except UnicodeDecodeError as unreadable:
         raise Refusal(f"{place / CURRENT} is unreadable.", RESTORE) from unreadable
+
+
+def point(place: Path, digest: str) -> None:
+    """Put a digest in force on a shelf by replacing CURRENT in one step, whoever else does so at the same time."""
+    pointer = place / f".{CURRENT}-{uuid.uuid4().hex}"
+    pointer.write_text(digest + "\n")
+    sync(pointer)
+    pointer.replace(place / CURRENT)
+    sync(place)
 
 
 def in_force(place: Path) -> tuple[str, Path]:

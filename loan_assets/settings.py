@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from loan_assets.bucket import is_bucket
+
 # Lies in a home where days are only simulated, and says by which history.
 SIMULATION = "simulation.json"
 OF_A_SIMULATION = ("LOAN_HOME", "LOAN_SOURCE")
@@ -31,16 +33,20 @@ class Settings:
     bentoml_home: Path
     online: str
     tokens: str = ""
+    store_place: str = ""
+    releases_place: str = ""
+    predictions_place: str = ""
+    decisions_place: str = ""
 
     @property
     def store(self) -> Path:
-        """Where assets rest, one versioned folder each."""
-        return self.home / "store"
+        """Where assets rest, one versioned folder each; with a bucket, this machine's copy of it."""
+        return self._folder(self.store_place, "store")
 
     @property
     def releases(self) -> Path:
-        """Where model releases rest, and the pointer to the champion."""
-        return self.home / "releases"
+        """Where model releases rest, and the pointer to the champion; with a bucket, this machine's copy of it."""
+        return self._folder(self.releases_place, "releases")
 
     @property
     def feast(self) -> Path:
@@ -49,13 +55,18 @@ class Settings:
 
     @property
     def predictions(self) -> Path:
-        """The log of every answer, a folder a day."""
-        return self.home / "predictions"
+        """The log of every answer, a folder a day; with a bucket, this machine's copy of it."""
+        return self._folder(self.predictions_place, "predictions")
 
     @property
     def decisions(self) -> Path:
-        """The journal of every decision about the champion."""
-        return self.home / "decisions"
+        """The journal of every decision about the champion; with a bucket, this machine's copy of it."""
+        return self._folder(self.decisions_place, "decisions")
+
+    def _folder(self, place: str, name: str) -> Path:
+        if not place:
+            return self.home / name
+        return self.home / "copies" / name if is_bucket(place) else Path(place).expanduser().resolve()
 
     @property
     def dagster_home(self) -> Path:
@@ -71,6 +82,9 @@ class Settings:
         LOAN_OUTCOMES: the folder or fsspec prefix in which outcomes arrive, a Parquet file for each day of arrival;
         `labels` under LOAN_HOME by default.
         LOAN_ONLINE: where the endpoint finds clients' newest features, a folder or a `redis://` URL.
+        LOAN_STORE, LOAN_RELEASES, LOAN_PREDICTIONS, LOAN_DECISIONS: where assets, releases, the endpoint's log and the
+        journal rest, each a folder or a bucket's place (`s3://bank/loan-assets/store`); folders under LOAN_HOME by
+        default.
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_POLICY names a YAML file that sets fields of `policy.py` otherwise; it is read by `policy_file`.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
@@ -94,6 +108,10 @@ class Settings:
             bentoml_home=home / "bentoml",
             online=variables.get("LOAN_ONLINE", str(home / "online")),
             tokens=variables.get("LOAN_TOKENS", ""),
+            store_place=variables.get("LOAN_STORE", ""),
+            releases_place=variables.get("LOAN_RELEASES", ""),
+            predictions_place=variables.get("LOAN_PREDICTIONS", ""),
+            decisions_place=variables.get("LOAN_DECISIONS", ""),
         )
 
 

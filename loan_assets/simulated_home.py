@@ -72,7 +72,7 @@ def begin(settings: Settings) -> None:
     Raises:
         Refusal: as `run_whole_graph`.
     """
-    if ReleaseStore(root=str(settings.releases)).in_force() is None:
+    if ReleaseStore.over(settings).in_force() is None:
         run_whole_graph(settings)
 
 
@@ -113,7 +113,7 @@ def example_in(settings: Settings, first: date, course: Course) -> History:
 
 
 def _store(settings: Settings) -> AssetStore:
-    return AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    return AssetStore.over(settings)
 
 
 def typed_with(settings: Settings, command: str) -> str:

@@ -115,7 +115,7 @@ class Simulation:
 
     @property
     def _store(self) -> AssetStore:
-        return AssetStore(root=str(self.settings.store), keep=POLICY.versions_kept)
+        return AssetStore.over(self.settings)
 
     def _outcomes_land(self, day: str) -> None:
         """Put a day's outcomes where outcomes arrive, byte for byte, fit or not."""

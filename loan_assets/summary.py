@@ -39,11 +39,11 @@ def print_summary(settings: Settings, seconds: float | None = None) -> None:
     Raises:
         Refusal: when the graph has not been run, or a stored fact is damaged.
     """
-    store = AssetStore(root=str(settings.store), keep=POLICY.versions_kept)
+    store = AssetStore.over(settings)
     card: Scorecard = store.read("scorecard", Scorecard)
     version: RegisteredVersion = store.read("model_version", RegisteredVersion)
     bento: BuiltBento = store.read("loan_bento", BuiltBento)
-    champion = ReleaseStore(root=str(settings.releases)).champion()
+    champion = ReleaseStore.over(settings).champion()
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     console.print(_figures(card))

@@ -27,9 +27,9 @@ from starlette.routing import Route
 
 from bento.access import ADMIN, Access, is_loopback
 from loan_assets.policy import POLICY, Endpoint
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.reign import Reign
-from loan_assets.resources.decisions import Overtaken, Step
+from loan_assets.resources.decisions import Step
 
 if TYPE_CHECKING:
     import uvicorn

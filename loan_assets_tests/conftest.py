@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
+from loan_assets_tests.services import S3
 from loan_assets_tests.small_history import POLICY_TEXT, Tables, history_in, small_history
 from loan_assets_tests.small_history import backtest as replay_by_command
 
@@ -53,6 +56,22 @@ def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.Com
 def in_a_fresh_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[S3]:
+    """An S3 of one's own."""
+    running = S3()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def bucket(emulator: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in a bucket that this process may use."""
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bank/{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import dagster as dg
 
+from loan_assets.bucket import bucket_at
+from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.resources.versioned_store import Version, VersionedStore
-from loan_assets.sealed import pointed_at
+from loan_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,11 +55,17 @@ class AssetStore(dg.ConfigurableIOManager):
 
     root: str
     keep: int
+    bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> AssetStore:
+        """The store that the settings name."""
+        return cls(root=str(settings.store), keep=the_policy().versions_kept, bucket=bucket_at(settings.store_place))
 
     @property
     def store(self) -> VersionedStore:
         """The plain store beneath, for code that reads an asset outside a run."""
-        return VersionedStore(root=Path(self.root), keep=self.keep)
+        return VersionedStore(root=Path(self.root), keep=self.keep, bucket=self.bucket)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Write a new version of the asset, of each partition when it has them, and record its digest."""
@@ -86,7 +94,11 @@ class AssetStore(dg.ConfigurableIOManager):
 
     def holds(self, shelf: str) -> bool:
         """Whether anything was ever put in force on a shelf."""
-        return pointed_at(Path(self.root) / shelf) is not None
+        return self.store.pointed(shelf) is not None
+
+    def partitions(self, name: str) -> tuple[str, ...]:
+        """The partitions of an asset on which anything is in force, in the order of their names."""
+        return self.store.shelves(name)
 
     def links_to(self, shelf: str, obj: object) -> dict[str, dg.PathMetadataValue]:
         """The paths of the pages of what was read from a shelf, by file name."""

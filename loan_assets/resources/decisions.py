@@ -5,7 +5,8 @@ it. Not here: the rule that decides (`credit.succession`), or what is done about
 
 A line is eight hexadecimal digits of CRC-32, a space and one JSON object, as in the prediction log. A step is one line,
 written and forced to disk before anything acts on it; a line that a kill cut short was never acted on, and is removed
-by the next writer.
+by the next writer. Where machines share a bucket a step is an object that can be created once: whoever comes second
+with the same number knows that it was overtaken.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import Any
 import dagster as dg
 from filelock import FileLock
 
+from loan_assets.bucket import Bucket, bucket_at
 from loan_assets.credit.succession import Action, Kind, Situation
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Overtaken, Refusal
+from loan_assets.settings import Settings
 
 # What a step was: the first version put in force, a day looked at, a challenger judged, a person's word, a move made,
 # or a challenger put beside the champion.
@@ -68,14 +71,16 @@ class Step:
         return cls(**{**facts, "actions": actions, "situation": Situation.from_facts(facts["situation"])})
 
 
-class Overtaken(Refusal):
-    """Another step was written while this one was considered; whoever asked may ask again at once."""
-
-
 class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The journal at `folder`/journal.log."""
+    """The journal at `folder`/journal.log, with a bucket this machine's copy of the steps there, an object each."""
 
     folder: str
+    bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> Decisions:
+        """The journal that the settings name."""
+        return cls(folder=str(settings.decisions), bucket=bucket_at(settings.decisions_place))
 
     def record(
         self,
@@ -96,10 +101,8 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Overtaken: when another step was written in between, for this one was decided without knowing of it.
         """
-        place = self._journal
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_suffix(".lock")):
-            steps, whole = self._read()
+        with self._alone():
+            steps, whole = self._known()
             last = steps[-1].number if steps else 0
             if last != after:
                 raise Overtaken(
@@ -116,12 +119,10 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
                 situation=situation,
                 evidence=dict(evidence or {}),
             )
-            with place.open("r+b" if place.exists() else "wb") as journal:
-                journal.truncate(whole)
-                journal.seek(whole)
-                journal.write(step.line())
-                journal.flush()
-                os.fsync(journal.fileno())
+            if self.bucket:
+                # Of two machines that write the same step one is refused here, and decides anew.
+                Bucket(self.bucket).create(_named(step.number), step.line())
+            self._append(whole, step.line())
         return step
 
     def steps(self) -> tuple[Step, ...]:
@@ -130,12 +131,50 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when a line is not what was written.
         """
-        return self._read()[0]
+        if not self.bucket:
+            return self._read()[0]
+        with self._alone():
+            return self._known()[0]
 
     def last(self) -> Step | None:
         """The newest step; None before the first."""
         steps = self.steps()
         return steps[-1] if steps else None
+
+    def _known(self) -> tuple[tuple[Step, ...], int]:
+        """As `_read`, with the steps that other machines have written since; for who holds the lock."""
+        if not self.bucket:
+            return self._read()
+        try:
+            steps, whole = self._read()
+        except Refusal:  # a copy can be had again
+            self._journal.unlink()
+            steps, whole = (), 0
+        bucket = Bucket(self.bucket)
+        for listed in bucket.names(after=_named(len(steps))):
+            held = bucket.read(listed.name)
+            if held is None or listed.name != _named(len(steps) + 1):
+                raise Refusal(
+                    f"A step before {listed.name} is missing in {self.bucket}.",
+                    "Restore the journal from a backup; the champion goes on serving, nothing new is decided.",
+                )
+            self._append(whole, held.data)
+            steps, whole = self._read()
+        return steps, whole
+
+    def _append(self, whole: int, line: bytes) -> None:
+        """Write a line after the first so many bytes, and force it to disk."""
+        place = self._journal
+        with place.open("r+b" if place.exists() else "wb") as journal:
+            journal.truncate(whole)
+            journal.seek(whole)
+            journal.write(line)
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    def _alone(self) -> FileLock:
+        self._journal.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._journal.with_suffix(".lock"))
 
     def _read(self) -> tuple[tuple[Step, ...], int]:
         """Every step, and how many bytes hold them: a last line without an end was never a step."""
@@ -158,3 +197,8 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def _journal(self) -> Path:
         return Path(self.folder) / "journal.log"
+
+
+def _named(number: int) -> str:
+    """The name of a step's object; names are in the order of steps."""
+    return f"{number:010d}"

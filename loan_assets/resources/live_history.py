@@ -6,7 +6,6 @@ Here: reading days and releases back. Not here: how a day is judged (`credit.dai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,6 +13,7 @@ import numpy as np
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import EVENT_TIME
+from loan_assets.bucket import bucket_at
 from loan_assets.credit.daily import Arrived, Feed, JudgedBatch, Outcome, applications_of, ask, take_over
 from loan_assets.credit.drift import watched
 from loan_assets.credit.label_quality import LabelMemory
@@ -28,6 +28,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.release import ORIGIN, REFERENCE, read_release
 from loan_assets.resources.asset_store import AssetStore, read_table
 from loan_assets.resources.release_store import ReleaseStore
+from loan_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,7 @@ class LiveHistory:
 
     def days(self, shelf: str, before: str) -> list[str]:
         """The days of an asset that are stored, oldest first, up to but not including a day."""
-        found = sorted(path.parent.name for path in (Path(self.store.root) / shelf).glob("*/CURRENT"))
-        return [day for day in found if day < before]
+        return [day for day in self.store.partitions(shelf) if day < before]
 
     def feed_before(self, day: str) -> Feed:
         """What was known of batches when a day began."""
@@ -160,17 +160,29 @@ class LiveHistory:
 
 
 class Memory(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The door to what the platform remembers: assets below `store`, releases below `releases`."""
+    """The door to what the platform remembers: assets below `store`, releases below `releases`, or in their buckets."""
 
     store: str
     releases: str
+    store_bucket: str = ""
+    releases_bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> Memory:
+        """The memory of a home."""
+        return cls(
+            store=str(settings.store),
+            releases=str(settings.releases),
+            store_bucket=bucket_at(settings.store_place),
+            releases_bucket=bucket_at(settings.releases_place),
+        )
 
     def of(self, book: LoanBook) -> LiveHistory:
         """The history of a book."""
         policy = the_policy()
         return LiveHistory(
-            store=AssetStore(root=self.store, keep=policy.versions_kept),
-            releases=ReleaseStore(root=self.releases),
+            store=AssetStore(root=self.store, keep=policy.versions_kept, bucket=self.store_bucket),
+            releases=ReleaseStore(root=self.releases, bucket=self.releases_bucket),
             book=book,
             policy=policy,
         )

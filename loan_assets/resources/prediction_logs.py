@@ -12,7 +12,10 @@ import dagster as dg
 
 from loan_assets.books import Kind, LoanBook
 from loan_assets.books.tables import predictions
+from loan_assets.bucket import Bucket, bucket_at
 from loan_assets.prediction_record import Damage, PredictionRecord, read_day, real_or_rehearsed
+from loan_assets.settings import Settings
+from loan_assets.shipped_log import ShippedLog
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +30,15 @@ FRAME_TYPES = {
 
 
 class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The log below `folder`, a folder a day."""
+    """The log below `folder`, a folder a day; with a bucket, this machine's copy of what endpoints have shipped."""
 
     folder: str
+    bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> PredictionLogs:
+        """The log that the settings name."""
+        return cls(folder=str(settings.predictions), bucket=bucket_at(settings.predictions_place))
 
     def read(self, day: str, book: LoanBook) -> tuple[pd.DataFrame, tuple[Damage, ...]]:
         """A day's answers as the table of `books.tables.predictions`, and the lines that could not be read.
@@ -42,6 +51,8 @@ class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         import pandas as pd
 
+        if self.bucket:
+            ShippedLog(Bucket(self.bucket), Path(self.folder)).bring(day)
         records, damages = read_day(Path(self.folder) / day)
         columns = predictions(book)
         ours = [record for record in real_or_rehearsed(records) if record.book == book.name]

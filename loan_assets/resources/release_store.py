@@ -14,17 +14,24 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
+from loan_assets.bucket import bucket_at
 from loan_assets.refusal import Refusal
 from loan_assets.release import Release, read_release
 from loan_assets.resources.versioned_store import VersionedStore
-from loan_assets.sealed import pointed_at
+from loan_assets.settings import Settings
 from loan_assets.standing import SHELF, Challenger, Mode, Standing, Standings, read_standings
 
 
 class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Releases below `root`, two sealed copies of each version at most."""
+    """Releases below `root`, two sealed copies of each version at most; `root` is a copy where there is a bucket."""
 
     root: str
+    bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> ReleaseStore:
+        """The store that the settings name."""
+        return cls(root=str(settings.releases), bucket=bucket_at(settings.releases_place))
 
     def publish(self, version: int, fill: Callable[[Path], None]) -> tuple[str, Path]:
         """Write a release whole or not at all; returns its digest and its folder. What stands is never cleared away."""
@@ -39,11 +46,11 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         A challenger goes on standing beside it, unless it is the one that was crowned.
         """
         champion = self._standing(version, digest)
-        with self._moving():
+        with self._moving() as seen:
             before = self._before()
             challenger = before.challenger if before else None
             is_crowned = challenger is not None and challenger.digest == digest
-            self._point(Standings(champion=champion, challenger=None if is_crowned else challenger))
+            self._point(Standings(champion=champion, challenger=None if is_crowned else challenger), seen)
         return champion
 
     def challenge(self, version: int, mode: Mode, share: float = 0.0) -> Challenger:
@@ -56,18 +63,18 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise Refusal(f"A share of {share:g} cannot be given.", "Give a share from 0 to 1.")
         digest, _ = self.shelf_of(version)
         stands = self._standing(version, digest)
-        with self._moving():
-            before = read_standings(Path(self.root))
+        with self._moving() as seen:
+            before = self.standings()
             if before.champion.digest == digest:
                 raise Refusal(f"Version {version} is the champion.", "Choose another version.")
             challenger = Challenger(version=version, digest=digest, path=stands.path, mode=mode, share=share)
-            self._point(replace(before, challenger=challenger))
+            self._point(replace(before, challenger=challenger), seen)
         return challenger
 
     def dismiss(self) -> None:
         """Let no challenger stand beside the champion."""
-        with self._moving():
-            self._point(replace(read_standings(Path(self.root)), challenger=None))
+        with self._moving() as seen:
+            self._point(replace(self.standings(), challenger=None), seen)
 
     def standings(self) -> Standings:
         """What the pointer says.
@@ -75,6 +82,7 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when no release was ever put in force.
         """
+        self._store.current(SHELF)
         return read_standings(Path(self.root))
 
     def champion(self) -> Standing:
@@ -89,12 +97,11 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
     def champion_release(self) -> Release:
         """The champion, verified and loaded."""
         champion = self.champion()
-        return read_release(Path(self.root) / champion.path, expected=champion.digest)
+        return read_release(self.folder_of(champion.version, champion.digest), expected=champion.digest)
 
     def released(self) -> tuple[int, ...]:
         """The versions that have a release."""
-        shelves = Path(self.root).glob("v[0-9]*/CURRENT")
-        return tuple(sorted(int(shelf.parent.name[1:]) for shelf in shelves))
+        return tuple(sorted(int(shelf[1:]) for shelf in self._store.shelves() if shelf[1:].isdigit()))
 
     def shelf_of(self, version: int) -> tuple[str, Path]:
         """The digest and the verified folder of a version's release in force.
@@ -102,7 +109,7 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when it has none, or it is damaged.
         """
-        digest = pointed_at(Path(self.root) / f"v{version}")
+        digest = self._store.pointed(f"v{version}")
         if digest is None:
             raise Refusal(f"Version {version} has no release.", "Materialize model_release of that version first.")
         return digest, self.folder_of(version, digest)
@@ -112,23 +119,26 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Path(self.root) / self._standing(version, digest).path
 
     def _standing(self, version: int, digest: str) -> Standing:
-        path = Path(f"v{version}") / digest[:16]
-        read_release(Path(self.root) / path, expected=digest)
-        return Standing(version=version, digest=digest, path=str(path))
+        folder = self._store.fetch(f"v{version}", digest)
+        read_release(folder, expected=digest)
+        return Standing(version=version, digest=digest, path=str(folder.relative_to(self.root)))
 
     def _before(self) -> Standings | None:
-        return read_standings(Path(self.root)) if pointed_at(Path(self.root) / SHELF) is not None else None
+        return self.standings() if self._store.pointed(SHELF) is not None else None
 
-    def _point(self, standings: Standings) -> None:
-        self._store.write(SHELF, standings.write)
+    def _point(self, standings: Standings, seen: str | None) -> None:
+        self._store.write(SHELF, standings.write, after=seen)
 
     @contextmanager
-    def _moving(self) -> Iterator[None]:
-        """One mover at a time: the pointer is read, changed and replaced."""
+    def _moving(self) -> Iterator[str | None]:
+        """One mover at a time: the pointer is read, changed and replaced if it is still the one that was read.
+
+        On one machine movers wait for each other; of two that share a bucket the slower one is told that it is.
+        """
         Path(self.root).mkdir(parents=True, exist_ok=True)
         with FileLock(Path(self.root) / ".standing.lock"):
-            yield
+            yield self._store.pointed(SHELF)
 
     @property
     def _store(self) -> VersionedStore:
-        return VersionedStore(root=Path(self.root), keep=2)
+        return VersionedStore(root=Path(self.root), keep=2, bucket=self.bucket)

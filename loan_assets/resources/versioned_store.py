@@ -1,11 +1,12 @@
 """Named shelves of sealed folders: written whole or not at all, verified before use, the last few versions kept.
 
-Here: the file system as a store, with the promises that everything else leans on. Not here: what the folders contain
-(`asset_store`, `release_store`).
+Here: the file system as a store, with the promises that everything else leans on, and a bucket behind it where one is
+set. Not here: what the folders contain (`asset_store`, `release_store`) or how a bucket is copied (`mirror`).
 
 A shelf is a folder of version folders, each named by the first 16 characters of its digest, and a file CURRENT that
 holds the digest in force. A version is drafted under another name, sealed and forced to disk, renamed, and only then
-named in CURRENT, itself replaced by a rename: a kill at any instant leaves the version before in force.
+named in CURRENT, itself replaced by a rename: a kill at any instant leaves the version before in force. With a bucket
+the same holds for everybody who shares it: its pointer is moved once the version is there, and decides.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from loan_assets.refusal import Refusal
-from loan_assets.sealed import CURRENT, in_force, pointed_at, seal, sync, verify
+from loan_assets.bucket import Bucket
+from loan_assets.mirror import Mirror
+from loan_assets.refusal import Overtaken, Refusal
+from loan_assets.sealed import CURRENT, in_force, point, pointed_at, seal, sync, verify
 
 DRAFT = ".draft-"
+ANY = "any"
 LOCK_SECONDS = 60.0
 
 
@@ -39,26 +43,46 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionedStore:
-    """A root folder of shelves; `keep` is how many versions of each stay on disk."""
+    """A root folder of shelves; `keep` is how many versions of each stay.
+
+    `bucket` is the place in an object store whose shelves these are a copy of, where there is one.
+    """
 
     root: Path
     keep: int
+    bucket: str = ""
 
-    def write(self, shelf: str, fill: Callable[[Path], None], spared: Collection[str] = ()) -> Version:
+    def write(
+        self,
+        shelf: str,
+        fill: Callable[[Path], None],
+        spared: Collection[str] = (),
+        *,
+        after: str | None = ANY,
+    ) -> Version:
         """Let `fill` write files into an empty folder, then put that folder in force on the shelf.
 
         Args:
             shelf: the name, slashes allowed (`borrower_features/2005-09`).
             fill: writes the files; what it raises leaves the shelf as it was.
             spared: digests that stay on the shelf however old they are, because something points at them.
+            after: the digest in force on which this version rests, None for nothing; anything by default.
 
         Raises:
+            Overtaken: when another version than `after` is in force, or another process put one there meanwhile.
             Refusal: when the disk is full, the place cannot be written, or another writer holds the shelf.
         """
         place = self.root / shelf
         with _told(place), self._held(place):
             for leftover in place.glob(f"{DRAFT}*"):
                 shutil.rmtree(leftover)
+            seen = self._mirror.seen(shelf) if self._mirror else None
+            before = pointed_at(place) if self._mirror is None else seen.data.decode().strip() if seen else None
+            if after not in (ANY, before):
+                raise Overtaken(
+                    f"Another version was put in force at {self.bucket or self.root}/{shelf} meanwhile.",
+                    "Run again; it will start from what is there now.",
+                )
             draft = place / f"{DRAFT}{uuid.uuid4().hex}"
             draft.mkdir()
             try:
@@ -67,7 +91,10 @@ class VersionedStore:
                 folder = self._settle(draft, place / digest[:16], digest)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-            _point(place, digest)
+            if self._mirror is not None:
+                self._mirror.publish(shelf, digest)
+                self._mirror.put_in_force(shelf, digest, seen)
+            point(place, digest)
             self._retire(place, spared)
         return Version(shelf=shelf, digest=digest, folder=folder)
 
@@ -78,10 +105,43 @@ class VersionedStore:
             Refusal: naming the file, when the version in force was altered, cut short or removed.
         """
         place = self.root / shelf
+        if self._mirror is not None:
+            digest = self._mirror.refresh(shelf)
+            return Version(shelf=shelf, digest=digest, folder=self.fetch(shelf, digest)) if digest else None
         if pointed_at(place) is None:
             return None
         digest, folder = in_force(place)
         return Version(shelf=shelf, digest=digest, folder=folder)
+
+    def pointed(self, shelf: str) -> str | None:
+        """The digest in force, which nobody has verified yet; None when nothing was ever written."""
+        if self._mirror is None:
+            return pointed_at(self.root / shelf)
+        seen = self._mirror.seen(shelf)
+        return seen.data.decode().strip() if seen else None
+
+    def fetch(self, shelf: str, digest: str) -> Path:
+        """The verified folder of one version, which need not be in force; a copy that was damaged is brought anew.
+
+        Raises:
+            Refusal: when it is not there, or was altered, cut short or removed.
+        """
+        folder = self.root / shelf / digest[:16]
+        if self._mirror is not None:
+            self._mirror.fetch(shelf, digest)
+            try:
+                verify(folder, expected=digest)
+            except Refusal:
+                self._mirror.forget(shelf, digest)
+                self._mirror.fetch(shelf, digest)
+        verify(folder, expected=digest)
+        return folder
+
+    def shelves(self, below: str = "") -> tuple[str, ...]:
+        """The names of the shelves directly below a place, the root by default, on which something is in force."""
+        if self._mirror is None:
+            return tuple(sorted(pointer.parent.name for pointer in (self.root / below).glob(f"*/{CURRENT}")))
+        return self._mirror.shelves(below)
 
     def versions(self, shelf: str) -> tuple[Path, ...]:
         """The version folders on disk, newest last."""
@@ -109,6 +169,12 @@ class VersionedStore:
         others = [path for path in self.versions(str(place.relative_to(self.root))) if path.name not in staying]
         for folder in others[: max(0, len(others) - (self.keep - 1))]:
             shutil.rmtree(folder)
+        if self._mirror is not None:
+            self._mirror.retire(str(place.relative_to(self.root)), staying, self.keep)
+
+    @property
+    def _mirror(self) -> Mirror | None:
+        return Mirror(bucket=Bucket(self.bucket), folder=self.root) if self.bucket else None
 
     @contextmanager
     def _held(self, place: Path) -> Iterator[None]:
@@ -125,15 +191,6 @@ class VersionedStore:
                 f"{place} has been held by {who} for more than {LOCK_SECONDS:.0f} seconds.",
                 "Let that run finish or stop it, then run again; nothing was written.",
             ) from waited
-
-
-def _point(place: Path, digest: str) -> None:
-    """Put a digest in force by replacing CURRENT in one step."""
-    pointer = place / f".{CURRENT}"
-    pointer.write_text(digest + "\n")
-    sync(pointer)
-    pointer.replace(place / CURRENT)
-    sync(place)
 
 
 @contextmanager

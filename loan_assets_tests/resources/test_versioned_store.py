@@ -1,30 +1,49 @@
-"""The promises of the store: whole or not at all, verified before use, the version before always readable."""
+"""The promises of the store: whole or not at all, verified before use, the version before always readable.
+
+What holds for a folder and for a bucket is one test, run on both; a bucket is seen by two machines.
+"""
 
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from loan_assets.refusal import Refusal
+from loan_assets.bucket import Bucket
+from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.resources.versioned_store import VersionedStore
+from loan_assets_tests.services import free_port
 
 WRITER = """
 import sys
 from pathlib import Path
 from loan_assets.resources.versioned_store import VersionedStore
-store = VersionedStore(root=Path(sys.argv[1]), keep=3)
+store = VersionedStore(root=Path(sys.argv[1]), keep=3, bucket=sys.argv[2])
 print("ready", flush=True)
 number = 0
 while True:
     number += 1
     store.write("shelf", lambda folder: (folder / "bytes").write_bytes(str(number).encode() * 200_000))
 """
+
+
+Machine = Callable[[str], VersionedStore]
+
+
+@pytest.fixture(params=["a folder", "a bucket"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    """The store as a machine of some name sees it; with a folder all machines are this one."""
+    if request.param == "a folder":
+        return lambda _: VersionedStore(root=tmp_path / "store", keep=3)
+    place: str = request.getfixturevalue("bucket")
+    return lambda name: VersionedStore(root=tmp_path / name, keep=3, bucket=place)
 
 
 def text(words: str):  # type: ignore[no-untyped-def]
@@ -40,14 +59,14 @@ def words(store: VersionedStore, shelf: str = "shelf") -> str:
     return (version.folder / "words.txt").read_text()
 
 
-def test_the_same_content_has_the_same_digest_and_one_folder(tmp_path: Path) -> None:
-    store = VersionedStore(root=tmp_path, keep=3)
+def test_the_same_content_has_the_same_digest_and_one_folder(machine: Machine) -> None:
+    store = machine("one")
     assert store.write("shelf", text("a")).digest == store.write("shelf", text("a")).digest
     assert len(store.versions("shelf")) == 1
 
 
-def test_a_writer_that_fails_leaves_the_version_before_in_force(tmp_path: Path) -> None:
-    store = VersionedStore(root=tmp_path, keep=3)
+def test_a_writer_that_fails_leaves_the_version_before_in_force(machine: Machine) -> None:
+    store = machine("one")
     store.write("shelf", text("good"))
 
     def half(folder: Path) -> None:
@@ -56,16 +75,114 @@ def test_a_writer_that_fails_leaves_the_version_before_in_force(tmp_path: Path) 
 
     with pytest.raises(ValueError, match="the writer broke"):
         store.write("shelf", half)
-    assert words(store) == "good"
-    assert not list((tmp_path / "shelf").glob(".draft-*"))
+    assert words(store) == words(machine("other")) == "good"
+    assert not list((store.root / "shelf").glob(".draft-*"))
 
 
-def test_only_the_last_versions_are_kept(tmp_path: Path) -> None:
-    store = VersionedStore(root=tmp_path, keep=3)
+def test_only_the_last_versions_are_kept_and_what_is_spared(machine: Machine) -> None:
+    store = machine("one")
+    spared = store.write("shelf", text("spared")).digest
     for number in range(6):
-        store.write("shelf", text(str(number)))
+        store.write("shelf", text(str(number)), spared=[spared])
     assert words(store) == "5"
-    assert len(store.versions("shelf")) == 3
+    assert len(store.versions("shelf")) == 4
+    other = machine("other")
+    assert words(other) == "5"
+    assert (other.fetch("shelf", spared) / "words.txt").read_text() == "spared"
+    kept = store.versions("shelf")
+    assert {one.name for one in kept} >= {spared[:16]}
+    gone = next(digest for digest in written("01234") if digest[:16] not in {one.name for one in kept})
+    with pytest.raises(Refusal):
+        machine("third").fetch("shelf", gone)
+
+
+def written(contents: str) -> list[str]:
+    """The digests of versions that hold one character each."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = VersionedStore(root=Path(folder), keep=99)
+        return [scratch.write("shelf", text(one)).digest for one in contents]
+
+
+def test_a_version_is_written_only_after_the_one_that_it_rests_on(machine: Machine) -> None:
+    store, other = machine("one"), machine("other")
+    first = store.write("shelf", text("first"), after=None).digest
+    with pytest.raises(Overtaken):
+        other.write("shelf", text("also first"), after=None)
+    store.write("shelf", text("second"), after=first)
+    with pytest.raises(Overtaken):
+        other.write("shelf", text("another second"), after=first)
+    assert words(store) == words(other) == "second"
+
+
+def test_shelves_are_those_on_which_something_is_in_force(machine: Machine) -> None:
+    store, other = machine("one"), machine("other")
+    assert other.shelves() == other.shelves("days") == ()
+    for shelf in ("v2", "v1", "days/2026-11-24", "days/2026-11-25"):
+        store.write(shelf, text(shelf))
+    with pytest.raises(ValueError, match="broken"):
+        store.write("v3", broken)
+    assert other.shelves() == ("v1", "v2")
+    assert other.shelves("days") == ("2026-11-24", "2026-11-25")
+    assert other.pointed("v3") is None
+    assert other.current("v3") is None
+
+
+def broken(_: Path) -> None:
+    raise ValueError("broken")
+
+
+def test_of_two_machines_that_share_a_bucket_the_slower_writer_is_told(bucket: str, tmp_path: Path) -> None:
+    one, other = (VersionedStore(root=tmp_path / name, keep=3, bucket=bucket) for name in ("one", "other"))
+
+    def slow(folder: Path) -> None:
+        other.write("shelf", text("faster"))
+        text("slower")(folder)
+
+    with pytest.raises(Overtaken, match="written by another process meanwhile"):
+        one.write("shelf", slow)
+    assert words(one) == words(other) == "faster"
+
+
+def test_a_damaged_copy_is_brought_anew_and_a_damaged_object_is_refused(bucket: str, tmp_path: Path) -> None:
+    one, other = (VersionedStore(root=tmp_path / name, keep=3, bucket=bucket) for name in ("one", "other"))
+    version = one.write("shelf", text("whole"))
+    (version.folder / "words.txt").write_text("altered")
+    assert words(one) == "whole"
+    Bucket(bucket).write(f"shelf/{version.digest[:16]}/words.txt", b"altered")
+    with pytest.raises(Refusal, match="corrupt"):
+        other.current("shelf")
+    assert not list((tmp_path / "other" / "shelf").glob("*"))
+
+
+def test_a_store_that_is_away_is_named_within_seconds_and_the_copy_stays(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = VersionedStore(root=tmp_path, keep=3, bucket=bucket)
+    store.write("shelf", text("good"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    began = time.monotonic()
+    with pytest.raises(Refusal, match=rf"{bucket} cannot be reached") as refused:
+        store.current("shelf")
+    assert "AWS_ENDPOINT_URL" in refused.value.next_step
+    assert time.monotonic() - began < 15
+    assert VersionedStore(root=tmp_path, keep=3).current("shelf") is not None
+    monkeypatch.undo()
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
+    store = VersionedStore(root=tmp_path, keep=3, bucket="s3://nowhere/x")
+    with pytest.raises(Refusal, match="s3://nowhere/x is in no bucket that is there"):
+        store.current("shelf")
+    with pytest.raises(Refusal, match="s3://nowhere/x is in no bucket that is there"):
+        store.write("shelf", text("x"))
+
+
+def test_plain_http_is_refused_unless_it_is_allowed(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    with pytest.raises(Refusal, match="plain HTTP, which AWS_ALLOW_HTTP does not allow"):
+        VersionedStore(root=tmp_path, keep=3, bucket=bucket).current("shelf")
 
 
 def test_any_altered_byte_is_noticed_before_use_and_healed_by_writing_again(tmp_path: Path) -> None:
@@ -128,23 +245,25 @@ def test_two_writers_lose_nothing(tmp_path: Path) -> None:
     assert words(store)
 
 
-def test_a_hundred_kills_in_mid_write_tear_nothing(tmp_path: Path) -> None:
-    store = VersionedStore(root=tmp_path, keep=3)
+def test_a_hundred_kills_in_mid_write_tear_nothing(machine: Machine) -> None:
+    store = machine("one")
     generator = random.Random(7)
-    seen = 0
+    seen, longest = 0, 0.1 if store.bucket else 0.03
     for _ in range(100):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", WRITER, str(store.root), store.bucket]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert writer.stdout is not None
         writer.stdout.readline()
-        time.sleep(generator.uniform(0.0, 0.03))
+        time.sleep(generator.uniform(0.0, longest))
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
-        version = store.current("shelf")
+        version = machine("other").current("shelf")
         if version is not None:
             seen += 1
             content = (version.folder / "bytes").read_bytes()
             assert len(content) % 200_000 == 0
     assert seen > 90
     store.write("shelf", text("after"))
-    assert not list((tmp_path / "shelf").glob(".draft-*"))
+    assert words(machine("other")) == "after"
+    assert not list((store.root / "shelf").glob(".draft-*"))

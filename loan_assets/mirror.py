@@ -1,0 +1,134 @@
+"""Shelves in a bucket, and their copy on this machine: the bucket says what is in force, the copy is what is read.
+
+Here: bringing a shelf's version in force here, and putting one there. Not here: what objects can do (`bucket`), how a
+folder is sealed (`sealed`), or when versions are written (`resources.versioned_store`).
+
+    <shelf>/<first 16 of the digest>/<file>   a sealed version; its manifest is written last
+    <shelf>/CURRENT                           the digest in force, replaced only by who has seen the one before
+
+A version is named by its content, so that a copy of it is never out of date, and is checked file by file when it
+arrives. The copy has the form of a shelf on disk: whoever reads folders reads these.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from loan_assets.bucket import Bucket, Held, Listed
+from loan_assets.sealed import CURRENT, MANIFEST, files_of, point, pointed_at, sync, verify
+
+ARRIVING = ".arriving-"
+WRITTEN_WITHIN = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """The shelves below a bucket's place, copied below `folder` as they are asked for."""
+
+    bucket: Bucket
+    folder: Path
+
+    def seen(self, shelf: str) -> Held | None:
+        """The pointer of a shelf as it is now; None when nothing was ever put in force there."""
+        return self.bucket.read(f"{shelf}/{CURRENT}")
+
+    def shelves(self, below: str = "") -> tuple[str, ...]:
+        """The names of the shelves directly below a place on which something is in force, in order."""
+        start = f"{below}/" if below else ""
+        inside = (listed.name.removeprefix(start) for listed in self.bucket.names(below))
+        return tuple(
+            sorted(name.split("/")[0] for name in inside if name.endswith(f"/{CURRENT}") and name.count("/") == 1)
+        )
+
+    def refresh(self, shelf: str) -> str | None:
+        """Bring the version in force here; returns its digest, None when there is none.
+
+        Raises:
+            Refusal: when the store is away, or the version is not what was sealed; the copy before stays in force here.
+        """
+        held = self.seen(shelf)
+        if held is None:
+            return None
+        digest = held.data.decode("ascii", "replace").strip()
+        self.fetch(shelf, digest)
+        if pointed_at(self.folder / shelf) != digest:
+            point(self.folder / shelf, digest)
+        return digest
+
+    def fetch(self, shelf: str, digest: str) -> Path:
+        """The copy of a version, brought here where it is not."""
+        place, version = self.folder / shelf, digest[:16]
+        if (place / version).is_dir():
+            return place / version
+        draft = place / f"{ARRIVING}{uuid.uuid4().hex}"
+        draft.mkdir(parents=True)
+        try:
+            for listed in self.bucket.names(f"{shelf}/{version}"):
+                file = draft / listed.name.removeprefix(f"{shelf}/{version}/")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self.bucket.download(listed.name, file)
+                sync(file)
+            verify(draft, expected=digest)
+            try:
+                draft.rename(place / version)
+            except OSError:  # another process was faster
+                verify(place / version, expected=digest)
+            sync(place)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return place / version
+
+    def forget(self, shelf: str, digest: str) -> None:
+        """Drop the copy of a version, so that it is brought anew."""
+        shutil.rmtree(self.folder / shelf / digest[:16], ignore_errors=True)
+
+    def publish(self, shelf: str, digest: str) -> None:
+        """Put a sealed version of this machine into the bucket; one that is there whole is left as it is."""
+        folder = self.folder / shelf / digest[:16]
+        manifest = f"{shelf}/{digest[:16]}/{MANIFEST}"
+        there = self.bucket.read(manifest)
+        if there is not None and there.data == (folder / MANIFEST).read_bytes():
+            return
+        for name in files_of(folder):
+            self.bucket.upload(f"{shelf}/{digest[:16]}/{name}", folder / name)
+        self.bucket.upload(manifest, folder / MANIFEST)
+
+    def put_in_force(self, shelf: str, digest: str, seen: Held | None) -> None:
+        """Point a shelf at a version, if it still points where it was seen to.
+
+        Raises:
+            Overtaken: when it does not.
+        """
+        self.bucket.replace(f"{shelf}/{CURRENT}", f"{digest}\n".encode(), seen)
+
+    def retire(self, shelf: str, staying: set[str], keep: int) -> None:
+        """Delete the oldest versions beyond `keep`, those whose first 16 characters are `staying` left out.
+
+        What a killed writer left without a manifest goes after a day, by when nobody is still writing it.
+        """
+        objects: dict[str, list[Listed]] = {}
+        for listed in self.bucket.names(shelf):
+            version, _, file = listed.name.removeprefix(f"{shelf}/").partition("/")
+            if file and version not in staying:
+                objects.setdefault(version, []).append(listed)
+        whole = {
+            version: listed.modified
+            for version, found in objects.items()
+            for listed in found
+            if listed.name == f"{shelf}/{version}/{MANIFEST}"
+        }
+        oldest = sorted(whole, key=lambda version: (whole[version], version))[: max(0, len(whole) - (keep - 1))]
+        yesterday = datetime.now(UTC) - WRITTEN_WITHIN
+        torn = [
+            version
+            for version, found in objects.items()
+            if version not in whole and max(one.modified for one in found) < yesterday
+        ]
+        for version in (*oldest, *torn):
+            # The manifest goes first: what is half gone is not taken for whole.
+            self.bucket.delete([f"{shelf}/{version}/{MANIFEST}"])
+            self.bucket.delete([one.name for one in objects[version] if not one.name.endswith(f"/{MANIFEST}")])
