@@ -20,6 +20,7 @@ from typing import Any
 from bento import metrics
 from bento.access import ADMIN, PREDICT, Access
 from bento.answering import Answers
+from bento.exchange import Exchange, brought
 from bento.online import online_at
 from bento.openapi import document
 from bento.patience import AHEAD, SINCE, Turns
@@ -65,6 +66,9 @@ class Application:
     def __init__(self, places: Places, limits: Endpoint = POLICY.endpoint, *, bounds_bodies: bool = False) -> None:
         self._limits, self._bounds_bodies = limits, bounds_bodies
         self.access = _accessed(places.tokens)
+        exchange = Exchange(places, limits)
+        if (reason := brought(exchange)) is not None:
+            said.error("%s", reason)
         self.releases = Releases(places.releases, places.box)
         book = self.releases.in_force.champion.book
         self._reader = Reader(book, limits.most_rows)
@@ -81,6 +85,7 @@ class Application:
             online=self._online,
             log=self._log,
             repeats=self._repeats,
+            exchange=exchange,
             waiting=lambda: self._waiting,
         )
         self.upkeep.start(limits)

@@ -7,6 +7,8 @@ added up through PROMETHEUS_MULTIPROC_DIR, which BentoML sets.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -49,6 +51,16 @@ BACKLOG = Gauge(
     "loan_log_backlog_bytes", "Log lines not yet forced to disk", multiprocess_mode="livesum", registry=REGISTRY
 )
 LOG_BYTES = Gauge("loan_log_bytes", "Size of the whole log", multiprocess_mode="livemax", registry=REGISTRY)
+UNSHIPPED = Gauge(
+    "loan_log_unshipped_bytes", "Log lines not yet in the bucket", multiprocess_mode="livemax", registry=REGISTRY
+)
+AWAY = Gauge(
+    "loan_bucket_away",
+    "1 where a bucket could not be used the last time",
+    ("what",),
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
 UNSYNCED = Counter("loan_log_sync_failures", "Times that the log could not be forced to disk", registry=REGISTRY)
 
 
@@ -62,6 +74,17 @@ def latency_of(route: str, status: int) -> Histogram:
 def scores_of(arm: str, decision: str) -> Histogram:
     """The histogram of one arm and decision, looked up once."""
     return SCORES.labels(arm, decision)
+
+
+@contextmanager
+def away(what: str) -> Iterator[None]:
+    """Show whether what is done inside could use its bucket."""
+    try:
+        yield
+    except Exception:
+        AWAY.labels(what).set(1)
+        raise
+    AWAY.labels(what).set(0)
 
 
 def page() -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bento.scorer import Scorer
 from loan_assets.refusal import Refusal
-from loan_assets.standing import Challenger, Mode, Standing, Standings, is_canary, pointer_of, read_standings
+from loan_assets.standing import Challenger, Mode, Standing, is_canary, pointer_of, read_standings
 
 STORE, BOX = "store", "bento"
 SECONDS_BEFORE_TRYING_AGAIN = 10.0
@@ -104,7 +104,7 @@ class Releases:
             return None
         is_new = pointer != troubled
         try:
-            standings = _standings(self._root)
+            standings = read_standings(self._root)
             champion = self._opened(self._root, standings.champion)
         except Refusal as reason:
             self._trouble(pointer, is_new, "A release was refused, what answered goes on: %s", reason)
@@ -150,22 +150,6 @@ class Releases:
                 "Serve that book's Bento.",
             )
         return opened
-
-
-def _standings(root: Path) -> Standings:
-    """What the pointer says.
-
-    Raises:
-        Refusal: when it is damaged, or sealed well and makes no sense.
-    """
-    try:
-        return read_standings(root)
-    except Refusal:
-        raise
-    except Exception as senseless:  # whatever a reader raises at words of another form
-        raise Refusal(
-            f"The pointer of {root} cannot be read ({type(senseless).__name__}).", "Materialize model_release again."
-        ) from senseless
 
 
 def pointer_or_none(root: Path) -> str | None:

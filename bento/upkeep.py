@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from bento import metrics
 from bento.access import Access
+from bento.exchange import Exchange
 from bento.online import Online
 from bento.prediction_log import PredictionLog
 from bento.releases import BOX, Releases
@@ -33,6 +34,7 @@ class Upkeep:
     online: Online
     log: PredictionLog
     repeats: Repeats
+    exchange: Exchange
     waiting: Callable[[], int]
     _swaps: int = 0
     _refusals: int = 0
@@ -46,6 +48,8 @@ class Upkeep:
             loop.create_task(self._again_and_again(limits.seconds_between_syncs, self.sync)),
             loop.create_task(self._again_and_again(limits.seconds_between_looks, self.look)),
             loop.create_task(self._again_and_again(limits.seconds_between_rounds, self.go_round)),
+            loop.create_task(self._again_and_again(limits.seconds_between_visits, self.exchange.follow)),
+            loop.create_task(self._again_and_again(limits.seconds_between_shipments, self.exchange.ship)),
         ]
 
     async def stop(self) -> None:
@@ -53,16 +57,25 @@ class Upkeep:
         for task in self._recurring:
             task.cancel()
         await asyncio.to_thread(self.log.close)
+        await asyncio.to_thread(self._ship_the_rest)
         self.repeats.close()
         await self.online.close()
 
     async def _again_and_again(self, seconds: float, what: Callable[[], None]) -> None:
+        """Do something for ever; what goes wrong is said once, and that it goes well again."""
+        trouble = ""
         while True:
             await asyncio.sleep(seconds)
             try:
                 await asyncio.to_thread(what)
+                now = ""
             except Exception as failure:  # the next time may be better, and must come
-                said.error("%s failed with %s", what.__name__, type(failure).__name__)
+                now = f"{what.__name__} failed with {type(failure).__name__}"
+                if now != trouble:
+                    said.error("%s", failure if isinstance(failure, Refusal) else now)
+            if trouble and not now:
+                said.info("%s does its work again.", what.__name__)
+            trouble = now
 
     def sync(self) -> None:
         """Force to disk what was answered since."""
@@ -82,6 +95,12 @@ class Upkeep:
         self.releases.look()
         self.tell()
         self.online.look()
+
+    def _ship_the_rest(self) -> None:
+        try:
+            self.exchange.ship()
+        except Refusal as reason:  # it stays on this disk, and goes when a box is started over it
+            said.error("What was answered last could not be shipped: %s", reason)
 
     def go_round(self) -> None:
         """What need not be done often: measure the log, forget what is old."""

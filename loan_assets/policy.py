@@ -118,6 +118,12 @@ class Endpoint:
     log_bytes: int = 100_000_000_000
     # A repeat of a request that the caller has named is answered from the record for this long.
     repeat_days: int = 7
+    # A pointer in a bucket costs a request each time it is looked at.
+    seconds_between_visits: float = 1.0
+    # What the loss of a box's disk can take, beside what a power failure can.
+    seconds_between_shipments: float = 2.0
+    # Days of the log that stay on a box's disk after they were shipped, today not counted.
+    days_kept_here: int = 2
     # Answer from features past their life and say so, rather than not at all.
     answers_stale: bool = True
 

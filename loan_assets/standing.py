@@ -71,11 +71,25 @@ def read_standings(root: Path) -> Standings:
     if pointer_of(root) is None:
         raise Refusal("No release is in force yet.", "Run `loan-assets run` to train and release the first one.")
     _, folder = in_force(root / SHELF)
-    facts = json.loads((folder / POINTER).read_text())
-    challenger = facts["challenger"]
-    if challenger is not None:
-        challenger = Challenger(**{**challenger, "mode": Mode(challenger["mode"])})
-    return Standings(champion=Standing(**facts["champion"]), challenger=challenger)
+    return standings_in(folder)
+
+
+def standings_in(folder: Path) -> Standings:
+    """The releases that one sealed pointer names, in force or not.
+
+    Raises:
+        Refusal: when it is sealed well and makes no sense.
+    """
+    try:
+        facts = json.loads((folder / POINTER).read_text())
+        challenger = facts["challenger"]
+        if challenger is not None:
+            challenger = Challenger(**{**challenger, "mode": Mode(challenger["mode"])})
+        return Standings(champion=Standing(**facts["champion"]), challenger=challenger)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as senseless:
+        raise Refusal(
+            f"The pointer in {folder} cannot be read ({type(senseless).__name__}).", "Materialize model_release again."
+        ) from senseless
 
 
 def is_canary(client: str, challenger: Challenger) -> bool:
