@@ -12,6 +12,7 @@ import dagster as dg
 from loan_assets import buttons, sensors
 from loan_assets.assets import book, features, model, monitoring, outcomes, registry, serving, succession
 from loan_assets.books import tables, the_book
+from loan_assets.bucket import bucket_at
 from loan_assets.policy_file import the_policy
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore
@@ -90,6 +91,7 @@ def resources(settings: Settings) -> dict[str, object]:
             folder=str(settings.feast),
             registry=told("LOAN_FEAST_REGISTRY", settings.feast_registry),
             online=told("LOAN_FEAST_ONLINE", settings.feast_online),
+            bucket=bucket_at(settings.feast_place),
         ),
         "online_tables": OnlineTables(root=told("LOAN_ONLINE", settings.online)),
         "outcome_landing": OutcomeLanding(place=told("LOAN_OUTCOMES", settings.outcomes)),

@@ -13,14 +13,22 @@ from pathlib import Path
 from loan_assets.refusal import Refusal
 from loan_assets.settings import Settings
 
+MARK = "# Written by loan_assets from its settings; remove this line to keep changes made here.\n"
 INSTANCE = """\
-# Dagster's own settings for this home; storage is SQLite in this folder unless it is configured here.
+# Dagster's own settings for this home.
 telemetry:
   enabled: false
 # Runs that sensors, schedules and people ask for wait for each other: the embedded stores have one writer.
 concurrency:
   runs:
     max_concurrent_runs: 1
+"""
+# The URL holds a password and is read from the environment by whoever opens the storage.
+IN_POSTGRES = """\
+storage:
+  postgres:
+    postgres_url:
+      env: LOAN_DAGSTER_STORAGE
 """
 OWN_HOME = re.compile(r"\$\{LOAN_HOME:-(.*)\}")
 
@@ -34,8 +42,10 @@ def prepare(settings: Settings) -> Settings:
     try:
         settings.dagster_home.mkdir(parents=True, exist_ok=True)
         instance = settings.dagster_home / "dagster.yaml"
-        if not instance.exists():
-            instance.write_text(INSTANCE)
+        said = instance.read_text() if instance.exists() else None
+        wanted = MARK + INSTANCE + (IN_POSTGRES if settings.dagster_storage else "")
+        if said is None or (said.startswith(MARK) and said != wanted):
+            instance.write_text(wanted)
     except OSError as error:
         raise Refusal(
             f"LOAN_HOME {settings.home} cannot be used: {error.strerror}.",
@@ -43,6 +53,9 @@ def prepare(settings: Settings) -> Settings:
         ) from error
     os.environ["LOAN_HOME"] = str(settings.home)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    for name, url in settings.databases().items():
+        if os.environ.get(name):
+            os.environ[name] = url
     return settings
 
 

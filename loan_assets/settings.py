@@ -34,6 +34,8 @@ class Settings:
     online: str
     tokens: str = ""
     store_place: str = ""
+    feast_place: str = ""
+    dagster_storage: str = ""
     releases_place: str = ""
     predictions_place: str = ""
     decisions_place: str = ""
@@ -51,7 +53,7 @@ class Settings:
     @property
     def feast(self) -> Path:
         """Feast's offline tables, and its registry and online store unless they are set elsewhere."""
-        return self.home / "feast"
+        return self._folder(self.feast_place, "feast")
 
     @property
     def predictions(self) -> Path:
@@ -73,6 +75,14 @@ class Settings:
         """Dagster's run and event history."""
         return self.home / "dagster"
 
+    def databases(self) -> dict[str, str]:
+        """The variables that may name a database, and the URLs as they are used."""
+        return {
+            "LOAN_DAGSTER_STORAGE": self.dagster_storage,
+            "LOAN_MLFLOW_URI": self.mlflow_uri,
+            "LOAN_FEAST_REGISTRY": self.feast_registry,
+        }
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read LOAN_HOME (default `.loan_assets` in the working directory) and what may be moved out of it.
@@ -85,10 +95,12 @@ class Settings:
         LOAN_STORE, LOAN_RELEASES, LOAN_PREDICTIONS, LOAN_DECISIONS: where assets, releases, the endpoint's log and the
         journal rest, each a folder or a bucket's place (`s3://bank/loan-assets/store`); folders under LOAN_HOME by
         default.
+        LOAN_FEAST_OFFLINE: likewise for the table that Feast joins.
+        LOAN_DAGSTER_STORAGE: a Postgres URL for Dagster's runs, events and schedules; SQLite files by default.
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_POLICY names a YAML file that sets fields of `policy.py` otherwise; it is read by `policy_file`.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
-        a folder under LOAN_HOME. A variable that is set to nothing counts as not set. In a simulation's home nothing
+        a folder under LOAN_HOME; Postgres, an MLflow server, `s3://` and `redis://` URLs do as well. A variable that is set to nothing counts as not set. In a simulation's home nothing
         may be moved out of it, whatever is set: it must not reach real registries, landing places or callers.
         """
         given = os.environ if environment is None else environment
@@ -101,18 +113,26 @@ class Settings:
             source=variables.get("LOAN_SOURCE", "packaged"),
             landing=variables.get("LOAN_LANDING", str(home / "landing")),
             outcomes=variables.get("LOAN_OUTCOMES", str(home / "labels")),
-            mlflow_uri=variables.get("LOAN_MLFLOW_URI", f"sqlite:///{home}/mlflow/mlflow.db"),
+            mlflow_uri=_driven(variables.get("LOAN_MLFLOW_URI", f"sqlite:///{home}/mlflow/mlflow.db")),
             mlflow_artifacts=variables.get("LOAN_MLFLOW_ARTIFACTS", str(home / "mlflow" / "artifacts")),
-            feast_registry=variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db"),
+            feast_registry=_driven(variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db")),
             feast_online=variables.get("LOAN_FEAST_ONLINE", str(home / "feast" / "online.db")),
             bentoml_home=home / "bentoml",
             online=variables.get("LOAN_ONLINE", str(home / "online")),
             tokens=variables.get("LOAN_TOKENS", ""),
+            feast_place=variables.get("LOAN_FEAST_OFFLINE", ""),
+            dagster_storage=_driven(variables.get("LOAN_DAGSTER_STORAGE", "")),
             store_place=variables.get("LOAN_STORE", ""),
             releases_place=variables.get("LOAN_RELEASES", ""),
             predictions_place=variables.get("LOAN_PREDICTIONS", ""),
             decisions_place=variables.get("LOAN_DECISIONS", ""),
         )
+
+
+def _driven(url: str) -> str:
+    """A Postgres URL with the driver that is installed, which SQLAlchemy would not choose by itself."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg2://{rest}" if separator and scheme in ("postgres", "postgresql") else url
 
 
 def without_secrets(location: str) -> str:

@@ -13,7 +13,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+
+import psycopg2
 
 # Whatever key is shown, the emulator lets it in; without one a client looks for a machine's role.
 KEYS = {
@@ -88,9 +91,12 @@ class Postgres:
 
     def database(self, name: str) -> str:
         """The URL of a new, empty database."""
-        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
-        self._as_postgres(str(self._bin / "createdb"), *place, name)
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+        server = f"postgresql://postgres@127.0.0.1:{self.port}"
+        connection = psycopg2.connect(f"{server}/postgres")
+        connection.autocommit = True  # a database is not made inside a transaction
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(f'create database "{name}"')
+        return f"{server}/{name}"
 
     def stop(self) -> None:
         """End the server at once."""

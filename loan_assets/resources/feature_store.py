@@ -17,12 +17,14 @@ from datetime import UTC, datetime, time, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 from filelock import FileLock
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
+from loan_assets.online_redis import is_redis
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import TABLE, read_table, write_table
 from loan_assets.resources.versioned_store import VersionedStore
@@ -45,11 +47,15 @@ class OfflineTable:
 
 
 class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Feast with a SQL registry, a duckdb offline store and a SQLite online store, wherever the settings put them."""
+    """Feast with a SQL registry, a duckdb offline store and an online store, wherever the settings put them.
+
+    `online` is a SQLite file or a Redis URL. The table that the view reads is a sealed copy of one in `bucket`, if set.
+    """
 
     folder: str
     registry: str
     online: str
+    bucket: str = ""
 
     def publish(self, rows: pd.DataFrame, book: LoanBook) -> OfflineTable:
         """Put rows where the view reads them, and make the registry agree with the book.
@@ -151,7 +157,7 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def _shelves(self) -> VersionedStore:
         # Two, so that the table before is still there while the registry is being told of the new one.
-        return VersionedStore(root=Path(self.folder), keep=2)
+        return VersionedStore(root=Path(self.folder), keep=2, bucket=self.bucket)
 
     def _offline_file(self) -> Path:
         """The verified table that the view reads; Feast itself would not notice a damaged one."""
@@ -198,12 +204,24 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
                     provider="local",
                     registry={"registry_type": "sql", "path": self.registry, "cache_ttl_seconds": 0},
                     offline_store={"type": "duckdb"},
-                    online_store={"type": "sqlite", "path": self.online},
+                    online_store=_online(self.online),
                     entity_key_serialization_version=3,
                 )
             )
             warnings.simplefilter("ignore")  # modules of Feast's that were imported on the way set it back
             yield store
+
+
+def _online(place: str) -> dict[str, object]:
+    """Feast's configuration of an online store."""
+    if not is_redis(place):
+        return {"type": "sqlite", "path": place}
+    # Feast wants Redis as host:port and options, commas between them.
+    url = urlsplit(place)
+    said = {"username": url.username, "password": url.password, "db": url.path.strip("/")}
+    options = [f"{name}={unquote(value)}" for name, value in said.items() if value]
+    options += ["ssl=true"] if url.scheme == "rediss" else []
+    return {"type": "redis", "connection_string": ",".join([f"{url.hostname}:{url.port or 6379}", *options])}
 
 
 def _is_file(place: str) -> bool:
