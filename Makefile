@@ -73,9 +73,12 @@ lint: setup
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/lint-imports && $(BIN)/mypy
 
 # Resolve again from setup.cfg; review the diff like code.
+# What images are built from is the same, without the tools of development.
+LOCKED = $(BIN)/uv pip compile setup.cfg --python-version 3.11 --generate-hashes --no-strip-extras \
+  --no-emit-index-url --no-header --no-annotate -q
 lock: setup
-	@$(BIN)/uv pip compile setup.cfg --extra dev --python-version 3.11 --generate-hashes --no-strip-extras \
-	  --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+	@$(LOCKED) --extra dev --extra production -o requirements.lock
+	@$(LOCKED) --extra production -c requirements.lock -o deploy/requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -21,6 +21,8 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `mirror.py`: shelves of sealed folders in a bucket, and their copy on this machine.
 - `shipped_log.py`: the endpoint's log in a bucket, shipped in parts, and put together again.
 - `settings.py`: where things are; every environment variable, read once.
+- `findings.py`: what an examination finds, a line a place, and what to do about it.
+- `connections.py`: places on other machines, and whether they keep the promises that the platform is built on.
 - `home.py`: the folder in which all state lives, made ready before anything runs.
 - `resources/`: one door per outside system (files, Feast, MLflow, BentoML), where Dagster enters.
 - `killed_runs.py`: telling which unfinished runs live, and ending those whose process is gone.

@@ -39,6 +39,16 @@ def settings_here() -> Settings:
     return Settings.from_environment()
 
 
+def ready() -> Settings:
+    """The settings of this process, its home made, and every place on another machine found fit to be used."""
+    from loan_assets.connections import require
+    from loan_assets.home import prepare
+
+    settings = prepare(settings_here())
+    require(settings)
+    return settings
+
+
 def explained(command: Callable[P, None], code: int = 1) -> Callable[P, None]:
     """Print a refusal as the paragraph it is, without a traceback, and exit with the code."""
 
@@ -74,9 +84,9 @@ def init(
 @explained
 def dev() -> None:
     """Open Dagster's own pages on the graph, with everything that starts by itself."""
-    from loan_assets.home import prepare, write_dotenv
+    from loan_assets.home import write_dotenv
 
-    prepare(settings_here())
+    ready()
     write_dotenv()
     os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev"])
 
@@ -85,9 +95,7 @@ def dev() -> None:
 @explained
 def run() -> None:
     """Materialize the whole graph, show progress, and print what came of it. Safe to repeat."""
-    from loan_assets.home import prepare
-
-    settings = prepare(settings_here())
+    settings = ready()
     from loan_assets.running import run_whole_graph
     from loan_assets.summary import print_summary
 
@@ -99,9 +107,7 @@ def run() -> None:
 @explained
 def demo() -> None:
     """Run the whole graph, serve the champion, send it 1,500 applications, watch the day, and print what came of it."""
-    from loan_assets.home import prepare
-
-    settings = prepare(settings_here())
+    settings = ready()
     from loan_assets.rehearsal import days_up_to_today, rehearse
     from loan_assets.running import run_whole_graph
     from loan_assets.summary import print_summary
@@ -120,9 +126,7 @@ def serve(
     workers: int = typer.Option(2, help="Worker processes."),
 ) -> None:
     """Serve the champion's Bento: POST /score and /predict; /openapi.json lists every route."""
-    from loan_assets.home import prepare
-
-    settings = prepare(settings_here())
+    settings = ready()
     from loan_assets.endpoint import serve_command
 
     command, environment = serve_command(settings, port, workers, host)
@@ -236,10 +240,9 @@ def decisions() -> None:
 
 def _reign() -> Reign:
     """The reign over the home of this process."""
-    from loan_assets.home import prepare
     from loan_assets.reign import Reign
 
-    return Reign.over(prepare(settings_here()))
+    return Reign.over(ready())
 
 
 @app.command()
@@ -291,9 +294,7 @@ def simulate(
 
 
 def _rehearse(scenario: str, days: int) -> None:
-    from loan_assets.home import prepare
-
-    settings = prepare(settings_here())
+    settings = ready()
     from loan_assets.rehearsal import days_up_to_today, rehearse
     from loan_assets.summary import print_vigilance
 
@@ -307,9 +308,7 @@ def watch(
     days: Annotated[list[str] | None, typer.Argument(help="Days, 2026-11-24 style; today when none is given.")] = None,
 ) -> None:
     """Materialize the log and the drift report of some days, as the nightly schedule does for yesterday."""
-    from loan_assets.home import prepare
-
-    settings = prepare(settings_here())
+    settings = ready()
     from loan_assets.rehearsal import days_up_to_today, watch_days
 
     watch_days(settings, days or days_up_to_today(1))
@@ -357,11 +356,20 @@ def summary() -> None:
 
 @app.command()
 @explained
-def doctor() -> None:
+def doctor(
+    connections: bool = typer.Option(False, "--connections", help="Only whether places on other machines can be used."),
+) -> None:
     """Say what is there, what is missing or damaged, and what to do about it. Exit 1 when something is damaged."""
-    from loan_assets.doctor import examine, print_findings
+    from loan_assets.findings import print_findings
 
-    findings = examine(settings_here())
+    if connections:
+        from loan_assets.connections import examined
+
+        findings = examined(settings_here())
+    else:
+        from loan_assets.doctor import examine
+
+        findings = examine(settings_here())
     if not print_findings(findings):
         raise typer.Exit(1)
 

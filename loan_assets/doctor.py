@@ -9,19 +9,17 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from rich.console import Console
-from rich.markup import escape
 
 from loan_assets.books import the_book
+from loan_assets.connections import examined
+from loan_assets.findings import Finding
 from loan_assets.killed_runs import Standing, begun_runs
 from loan_assets.online_redis import is_redis
 from loan_assets.policy_file import the_policy
-from loan_assets.prediction_record import read_day
-from loan_assets.refusal import Refusal, as_typed
+from loan_assets.refusal import Refusal
 from loan_assets.release import Release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
@@ -29,26 +27,14 @@ from loan_assets.resources.decisions import Decisions
 from loan_assets.resources.experiments import MODEL_DIGEST
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
+from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.registry import CHALLENGER, CHAMPION, Registry
 from loan_assets.resources.release_store import ReleaseStore
-from loan_assets.resources.versioned_store import VersionedStore
-from loan_assets.sealed import CURRENT
 from loan_assets.settings import Settings
 
 POLICY = the_policy()
 
 SPACE_NEEDED = 1_000_000_000
-MARKS = {"well": "[green]✓[/]", "missing": "[yellow]–[/]", "broken": "[red]✗[/]"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One place and its state: well, missing (not made yet) or broken; and the next step unless it is well."""
-
-    place: str
-    state: str
-    found: str
-    next_step: str = ""
 
 
 def examine(settings: Settings) -> tuple[Finding, ...]:
@@ -56,6 +42,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
     examinations: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("Python", _python),
         ("Home", _home),
+        ("Elsewhere", lambda settings: iter(examined(settings))),
         ("Runs", _runs),
         ("Loan book", _source),
         ("Assets", _assets),
@@ -77,16 +64,6 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
             found = f"cannot be examined ({type(unforeseen).__name__})"
             findings.append(Finding(place=place, state="broken", found=found, next_step=step))
     return tuple(findings)
-
-
-def print_findings(findings: tuple[Finding, ...]) -> bool:
-    """Print one line per finding, next steps below; returns whether nothing is broken."""
-    console = Console(highlight=False, soft_wrap=True)
-    for finding in findings:
-        console.print(f"{MARKS[finding.state]} [bold]{finding.place:<10}[/] {escape(finding.found)}")
-        if finding.next_step:
-            console.print(f"             [dim]→ {escape(as_typed(finding.next_step))}[/]")
-    return all(finding.state != "broken" for finding in findings)
 
 
 def _python(_: Settings) -> Iterator[Finding]:
@@ -153,8 +130,8 @@ def _source(settings: Settings) -> Iterator[Finding]:
 
 
 def _assets(settings: Settings) -> Iterator[Finding]:
-    store = VersionedStore(root=settings.store, keep=POLICY.versions_kept)
-    shelves = sorted(str(path.parent.relative_to(settings.store)) for path in settings.store.rglob(CURRENT))
+    store = AssetStore.over(settings).store
+    shelves = store.every_shelf()
     if not shelves:
         yield Finding(place="Assets", state="missing", found="none materialized", next_step="Run `loan-assets run`.")
         return
@@ -174,7 +151,7 @@ def _feast(settings: Settings) -> Iterator[Finding]:
     places = {"registry": registry, "online store": settings.feast_online}
     for name, place in places.items():
         if "://" in place:
-            yield Finding(place="Feast", state="missing", found=f"the {name} is at another host and was not examined")
+            yield Finding(place="Feast", state="well", found=f"the {name} is elsewhere, see there")
         elif not Path(place).exists():
             step = "Materialize feature_definitions and online_features, or run `loan-assets run`."
             yield Finding(place="Feast", state="missing", found=f"no {name} yet", next_step=step)
@@ -219,10 +196,10 @@ def _registry(settings: Settings) -> Registry:
 
 
 def _bento(settings: Settings) -> Iterator[Finding]:
-    if not (settings.store / "loan_bento").exists():
+    store = AssetStore.over(settings)
+    if not store.holds("loan_bento"):
         yield Finding(place="Bento", state="missing", found="none built", next_step="Run `loan-assets run`.")
         return
-    store = AssetStore.over(settings)
     bento: BuiltBento = store.read("loan_bento", BuiltBento)
     BentoStore(home=str(settings.bentoml_home)).verified(bento)
     yield Finding(place="Bento", state="well", found=f"{bento.tag}, verified")
@@ -239,25 +216,27 @@ def _online(settings: Settings) -> Iterator[Finding]:
 
 
 def _log(settings: Settings) -> Iterator[Finding]:
-    days = sorted(path for path in settings.predictions.glob("*-*-*")) if settings.predictions.exists() else []
+    logs = PredictionLogs.over(settings)
+    days = logs.days()
     if not days:
         step = "`make serve` answers applications and keeps the log."
         yield Finding(place="Log", state="missing", found="no answers on record", next_step=step)
         return
-    records, damages = read_day(days[-1])
-    found = f"{len(records):,} answers on {days[-1].name}, {len(days)} days on record"
+    records, damages = logs.records(days[-1])
+    found = f"{len(records):,} answers on {days[-1]}, {len(days)} days on record"
     for damage in damages:
         step = "The other lines of that day are read; restore the file from a backup to have these too."
-        unread = f"{damage.lines} lines of {days[-1].name}/{damage.file} are cut or altered"
+        unread = f"{damage.lines} lines of {days[-1]}/{damage.file} are cut or altered"
         yield Finding(place="Log", state="broken", found=unread, next_step=step)
     yield Finding(place="Log", state="well", found=found)
 
 
 def _release(settings: Settings) -> Iterator[Finding]:
-    if not settings.releases.exists():
+    releases = ReleaseStore.over(settings)
+    if releases.in_force() is None:
         yield Finding(place="Release", state="missing", found="none in force", next_step="Run `loan-assets run`.")
         return
-    release = ReleaseStore.over(settings).champion_release()
+    release = releases.champion_release()
     registry = _registry(settings)
     aliases, version = registry.aliases(), release.facts.version
     champion = aliases.get(CHAMPION)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bento.access import is_loopback, open_port
+from loan_assets.bucket import bucket_at
 from loan_assets.refusal import Refusal
 from loan_assets.resources.bento_store import BentoStore
 from loan_assets.resources.release_store import ReleaseStore
@@ -138,9 +139,10 @@ def serve_command(settings: Settings, port: int, workers: int, host: str = HOST)
         "BENTOML_HOME": str(settings.bentoml_home),
         "BENTOML_DO_NOT_TRACK": "True",
         "LOAN_WORKERS": str(workers),
-        "LOAN_RELEASES": str(settings.releases),
+        "LOAN_RELEASES": bucket_at(settings.releases_place) or str(settings.releases),
         "LOAN_ONLINE": settings.online,
-        "LOAN_PREDICTIONS": str(settings.predictions),
+        "LOAN_PREDICTIONS": bucket_at(settings.predictions_place) or str(settings.predictions),
+        "LOAN_SPOOL": str(settings.home / "spool"),
         "LOAN_TOKENS": settings.tokens and str(Path(settings.tokens).absolute()),
     }
     serve = [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]

@@ -44,6 +44,11 @@ class Mirror:
             sorted(name.split("/")[0] for name in inside if name.endswith(f"/{CURRENT}") and name.count("/") == 1)
         )
 
+    def every_shelf(self) -> tuple[str, ...]:
+        """Every shelf on which something is in force, in the order of their names."""
+        end = f"/{CURRENT}"
+        return tuple(sorted(one.name.removesuffix(end) for one in self.bucket.names() if one.name.endswith(end)))
+
     def refresh(self, shelf: str) -> str | None:
         """Bring the version in force here; returns its digest, None when there is none.
 

@@ -26,6 +26,7 @@ from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.killed_runs import Standing, begun_runs, end_killed_runs, this_process
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import FIRST, LAST, months_of_statements
 from loan_assets.resources.landing import Landing
 from loan_assets.settings import Settings, without_secrets
@@ -114,8 +115,7 @@ def months_there(settings: Settings) -> tuple[str, ...]:
     """
     book = the_book()
     awaited = months_of_statements(book).get_partition_keys()
-    shelves = (settings.store / "monthly_statements").glob("*/CURRENT")
-    there = {shelf.parent.name for shelf in shelves}
+    there = set(AssetStore.over(settings).partitions("monthly_statements"))
     there |= {month for month, files in Landing(place=settings.landing).arrivals().items() if len(files) == 1}
     months = sorted({*months_of(book), *(there & set(awaited))})
     missing = [month for month in awaited if month < months[-1] and month not in months]

@@ -100,8 +100,10 @@ class Settings:
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
         LOAN_POLICY names a YAML file that sets fields of `policy.py` otherwise; it is read by `policy_file`.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
-        a folder under LOAN_HOME; Postgres, an MLflow server, `s3://` and `redis://` URLs do as well. A variable that is set to nothing counts as not set. In a simulation's home nothing
-        may be moved out of it, whatever is set: it must not reach real registries, landing places or callers.
+        a folder under LOAN_HOME; Postgres, an MLflow server, `s3://` and `redis://` URLs do as well.
+
+        A variable that is set to nothing counts as not set. In a simulation's home nothing may be moved out of it,
+        whatever is set: it must not reach real registries, landing places or callers.
         """
         given = os.environ if environment is None else environment
         variables = {name: value for name, value in given.items() if value.strip()}

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
-from loan_assets_tests.services import S3
+from loan_assets_tests.services import S3, Postgres
 from loan_assets_tests.small_history import POLICY_TEXT, Tables, history_in, small_history
 from loan_assets_tests.small_history import backtest as replay_by_command
 
@@ -64,6 +65,19 @@ def emulator() -> Iterator[S3]:
     running = S3()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres of one's own; a folder that its user may enter."""
+    if not Postgres.is_there():
+        pytest.skip("Postgres is not installed: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="loan-assets-postgres-"))
+    folder.chmod(0o755)
+    running = Postgres(folder)
+    yield running
+    running.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Servers of one's own for tests, on loopback: an S3 that keeps everything in memory, a Postgres.
+"""Servers of one's own for tests, on loopback: an S3 that keeps everything in memory, a Postgres, a Redis.
 
 Here: starting and stopping them, by process id. Not here: what is tested against them.
 """
@@ -17,7 +17,11 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg2
+from redis.exceptions import RedisError
 
+from loan_assets import online_redis
+
+PASSWORD = "s3cret"
 # Whatever key is shown, the emulator lets it in; without one a client looks for a machine's role.
 KEYS = {
     "AWS_ACCESS_KEY_ID": "emulated",
@@ -76,9 +80,10 @@ class Postgres:
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if not shutil.which("initdb") else []
         self._bin = programs[-1] if programs else Path(str(shutil.which("initdb"))).parent
         shutil.chown(folder, "postgres")
-        self._as_postgres(
-            str(self._bin / "initdb"), "-D", str(self._folder), "-A", "trust", "-U", "postgres", "-E", "UTF8"
-        )
+        (folder / "password").write_text(PASSWORD)
+        shutil.chown(folder / "password", "postgres")
+        making = ["-A", "scram-sha-256", "-U", "postgres", "--pwfile", str(folder / "password"), "-E", "UTF8"]
+        self._as_postgres(str(self._bin / "initdb"), "-D", str(self._folder), *making)
         options = f"-c port={self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
         self._as_postgres(
             str(self._bin / "pg_ctl"), "-D", str(self._folder), "-w", "-o", options, "-l", str(folder / "log"), "start"
@@ -91,12 +96,20 @@ class Postgres:
 
     def database(self, name: str) -> str:
         """The URL of a new, empty database."""
-        server = f"postgresql://postgres@127.0.0.1:{self.port}"
-        connection = psycopg2.connect(f"{server}/postgres")
+        self.execute(f'create database "{name}"')
+        return self.url(name)
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        """The URL of a database for a user, all of whom have the same password."""
+        return f"postgresql://{user}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, *statements: str, database: str = "postgres") -> None:
+        """Execute statements, each in a transaction of its own."""
+        connection = psycopg2.connect(self.url(database))
         connection.autocommit = True  # a database is not made inside a transaction
         with closing(connection), connection.cursor() as cursor:
-            cursor.execute(f'create database "{name}"')
-        return f"{server}/{name}"
+            for statement in statements:
+                cursor.execute(statement)
 
     def stop(self) -> None:
         """End the server at once."""
@@ -105,3 +118,38 @@ class Postgres:
     def _as_postgres(self, *command: str) -> None:
         # Postgres refuses to run as root.
         subprocess.run(["runuser", "-u", "postgres", "--", *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+class RedisServer:
+    """A Redis that wants a password, can be stopped and started, and keeps nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self._folder = free_port(), folder
+        self.start()
+
+    @staticmethod
+    def is_there() -> bool:
+        """Whether this machine has the program."""
+        return shutil.which("redis-server") is not None
+
+    def place(self, database: int = 0, password: str = PASSWORD) -> str:
+        """The URL of one of its databases."""
+        return f"redis://:{password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self, *options: str) -> None:
+        """Start it and wait until it answers."""
+        settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", ""]
+        command = [str(shutil.which("redis-server")), *settings, "--dir", str(self._folder), *options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(self._answers, 20)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(online_redis.connected(self.place()).ping())
+        except RedisError:
+            return False
+
+    def stop(self) -> None:
+        """End it; what it held is gone."""
+        self._process.terminate()
+        self._process.wait(timeout=20)

@@ -14,7 +14,7 @@ import pytest
 
 from loan_assets import doctor
 from loan_assets.books import LoanBook
-from loan_assets.doctor import Finding
+from loan_assets.findings import Finding
 from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.decisions import PERSON, Decisions

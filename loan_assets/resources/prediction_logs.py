@@ -40,6 +40,22 @@ class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The log that the settings name."""
         return cls(folder=str(settings.predictions), bucket=bucket_at(settings.predictions_place))
 
+    def days(self) -> tuple[str, ...]:
+        """The days on record, oldest first."""
+        if self.bucket:
+            return Bucket(self.bucket).folders()
+        return tuple(sorted(path.name for path in Path(self.folder).glob("????-??-??")))
+
+    def records(self, day: str) -> tuple[list[PredictionRecord], tuple[Damage, ...]]:
+        """A day's answers as they were written, and the lines that could not be read.
+
+        Raises:
+            Refusal: when the day's folder or a file in it may not be read.
+        """
+        if self.bucket:
+            ShippedLog(Bucket(self.bucket), Path(self.folder)).bring(day)
+        return read_day(Path(self.folder) / day)
+
     def read(self, day: str, book: LoanBook) -> tuple[pd.DataFrame, tuple[Damage, ...]]:
         """A day's answers as the table of `books.tables.predictions`, and the lines that could not be read.
 
@@ -51,9 +67,7 @@ class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         import pandas as pd
 
-        if self.bucket:
-            ShippedLog(Bucket(self.bucket), Path(self.folder)).bring(day)
-        records, damages = read_day(Path(self.folder) / day)
+        records, damages = self.records(day)
         columns = predictions(book)
         ours = [record for record in real_or_rehearsed(records) if record.book == book.name]
         rows = [_row(record, book) for record in ours]

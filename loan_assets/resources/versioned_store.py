@@ -149,6 +149,12 @@ class VersionedStore:
         found = [path for path in place.glob("[0-9a-f]" * 16) if path.is_dir()] if place.is_dir() else []
         return tuple(sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name)))
 
+    def every_shelf(self) -> tuple[str, ...]:
+        """Every shelf below the root on which something is in force, in the order of their names."""
+        if self._mirror is None:
+            return tuple(sorted(str(path.parent.relative_to(self.root)) for path in self.root.rglob(CURRENT)))
+        return self._mirror.every_shelf()
+
     def _settle(self, draft: Path, folder: Path, digest: str) -> Path:
         """Rename the draft to its final name; an intact version of that name serves as it is, a damaged one yields."""
         if folder.exists():

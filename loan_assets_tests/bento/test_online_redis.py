@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,51 +19,16 @@ from loan_assets.online_table import OnlineTable, read_online
 from loan_assets.refusal import Refusal
 from loan_assets_tests.bento.conftest import Box
 from loan_assets_tests.conftest import Home
+from loan_assets_tests.services import RedisServer
 
-SERVER = shutil.which("redis-server")
-pytestmark = pytest.mark.skipif(SERVER is None, reason="redis-server is not installed: apt-get install redis-server")
-
-
-class Server:
-    """A Redis of one's own that can be stopped and started."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._folder = folder
-        self.place = f"redis://:s3cret@127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        settings = [
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--requirepass",
-            "s3cret",
-            "--dir",
-            str(self._folder),
-        ]
-        self._process = subprocess.Popen([str(SERVER), *settings], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 20
-        while True:
-            try:
-                online_redis.connected(self.place).ping()
-                return
-            except Exception:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=20)
+pytestmark = pytest.mark.skipif(
+    not RedisServer.is_there(), reason="redis-server is not installed: apt-get install redis-server"
+)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path)
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    running = RedisServer(tmp_path)
     yield running
     running.stop()
 
@@ -76,14 +38,14 @@ def table(ran: Home) -> OnlineTable:
     return read_online(Path(ran.settings.online))
 
 
-def published(server: Server, table: OnlineTable, **changed: Any) -> str:
+def published(server: RedisServer, table: OnlineTable, **changed: Any) -> str:
     given: dict[str, Any] = {"clients": table.clients, "as_of": table.as_of, "features": table.features, **changed}
-    return online_redis.publish(server.place, table.facts, **given)
+    return online_redis.publish(server.place(), table.facts, **given)
 
 
-def test_what_was_written_is_read_to_the_bit(server: Server, table: OnlineTable) -> None:
+def test_what_was_written_is_read_to_the_bit(server: RedisServer, table: OnlineTable) -> None:
     digest = published(server, table)
-    back = online_redis.read_table(server.place)
+    back = online_redis.read_table(server.place())
     assert (back.digest, back.facts) == (digest, table.facts)
     assert np.array_equal(back.clients, table.clients)
     assert np.array_equal(back.as_of, table.as_of)
@@ -92,11 +54,11 @@ def test_what_was_written_is_read_to_the_bit(server: Server, table: OnlineTable)
 
 
 def test_clients_are_answered_from_redis_as_in_the_batch(
-    server: Server, table: OnlineTable, places: Places, ran: Home, book: LoanBook
+    server: RedisServer, table: OnlineTable, places: Places, ran: Home, book: LoanBook
 ) -> None:
     published(server, table)
     scores: pd.DataFrame = ran.read("batch_scores").sample(1_000, random_state=2)
-    box = Box(replace(places, online=server.place))
+    box = Box(replace(places, online=server.place()))
     answer = box.post("/predict", {"client_ids": scores[book.key.name].tolist()})
     assert answer.status == 200, answer.body
     assert [one["default_probability"] for one in answer.body["predictions"]] == scores["default_probability"].tolist()
@@ -106,10 +68,10 @@ def test_clients_are_answered_from_redis_as_in_the_batch(
 
 
 def test_a_table_that_is_replaced_is_followed_and_the_old_one_forgotten(
-    server: Server, table: OnlineTable, places: Places
+    server: RedisServer, table: OnlineTable, places: Places
 ) -> None:
     first = published(server, table)
-    box = Box(replace(places, online=server.place))
+    box = Box(replace(places, online=server.place()))
     before = box.post("/predict", {"client_ids": [1, 2]}).body["predictions"]
     swapped = table.features.copy()
     swapped[[0, 1]] = swapped[[1, 0]]
@@ -118,16 +80,16 @@ def test_a_table_that_is_replaced_is_followed_and_the_old_one_forgotten(
     box.application._online.look()
     after = box.post("/predict", {"client_ids": [2, 1]}).body["predictions"]
     assert [one["default_probability"] for one in after] == [one["default_probability"] for one in before]
-    client = online_redis.connected(server.place)
+    client = online_redis.connected(server.place())
     assert 0 < client.ttl(f"loan:online:{first}:1") <= online_redis.SECONDS_KEPT
     box.close()
 
 
 def test_a_server_that_is_gone_is_told_at_once_and_nothing_but_clients_by_number_suffers(
-    server: Server, table: OnlineTable, places: Places, good: dict[str, float]
+    server: RedisServer, table: OnlineTable, places: Places, good: dict[str, float]
 ) -> None:
     published(server, table)
-    box = Box(replace(places, online=server.place))
+    box = Box(replace(places, online=server.place()))
     server.stop()
     began = time.monotonic()
     refused = box.post("/predict", {"client_ids": [1]})
@@ -143,18 +105,18 @@ def test_a_server_that_is_gone_is_told_at_once_and_nothing_but_clients_by_number
     box.close()
 
 
-def test_rows_of_another_length_are_refused(server: Server, table: OnlineTable, places: Places) -> None:
+def test_rows_of_another_length_are_refused(server: RedisServer, table: OnlineTable, places: Places) -> None:
     digest = published(server, table)
-    box = Box(replace(places, online=server.place))
-    online_redis.connected(server.place).set(f"loan:online:{digest}:7", b"short")
+    box = Box(replace(places, online=server.place()))
+    online_redis.connected(server.place()).set(f"loan:online:{digest}:7", b"short")
     refused = box.post("/predict", {"client_ids": [7]})
     assert (refused.status, "rows of another length" in refused.body["error"]) == (503, True)
     box.close()
 
 
-def test_without_a_table_or_a_server_publishing_and_reading_say_so(server: Server, table: OnlineTable) -> None:
+def test_without_a_table_or_a_server_publishing_and_reading_say_so(server: RedisServer, table: OnlineTable) -> None:
     with pytest.raises(Refusal, match="No online table is in force in Redis"):
-        online_redis.read_table(server.place)
+        online_redis.read_table(server.place())
     server.stop()
     with pytest.raises(Refusal, match="does not answer as it should") as refused:
         published(server, table)
