@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo run test drill loop dev serve simulate watch mlflow doctor lint lock clean
+.PHONY: setup demo run test test-production drill loop dev serve simulate watch mlflow doctor lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -40,6 +40,10 @@ run: setup
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 	@$(BIN)/pytest
+
+# The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves.
+test-production: setup
+	@$(BIN)/pytest -m production -rs
 
 # The endpoint's tests of endurance at full length, about half an hour; `make test` runs them in short.
 drill: setup

@@ -26,11 +26,13 @@ from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
-from loan_assets_tests.services import S3, Postgres
+from loan_assets_tests.services import S3, Postgres, RedisServer
 from loan_assets_tests.small_history import POLICY_TEXT, Tables, history_in, small_history
 from loan_assets_tests.small_history import backtest as replay_by_command
 
 ROOT = Path(__file__).resolve().parents[1]
+# What may rest in a bucket.
+PLACES = ("store", "feast_offline", "releases", "predictions", "decisions")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,34 @@ def bucket(emulator: S3, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://bank/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def elsewhere(bucket: str, emulator: S3, postgres: Postgres, redis: RedisServer) -> dict[str, str]:
+    """The variables of a platform whose every place is on another machine, all of them empty."""
+    name = bucket.rpartition("/")[2]
+    redis.empty()
+    return {
+        **emulator.environment,
+        "MLFLOW_S3_ENDPOINT_URL": emulator.endpoint,
+        "LOAN_DAGSTER_STORAGE": postgres.database(f"dagster_{name}"),
+        "LOAN_MLFLOW_URI": postgres.database(f"mlflow_{name}"),
+        "LOAN_FEAST_REGISTRY": postgres.database(f"feast_{name}"),
+        "LOAN_FEAST_ONLINE": redis.place(1),
+        "LOAN_ONLINE": redis.place(0),
+        "LOAN_MLFLOW_ARTIFACTS": f"{bucket}/mlflow",
+        **{f"LOAN_{place.upper()}": f"{bucket}/{place}" for place in PLACES},
+    }
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of one's own."""
+    if not RedisServer.is_there():
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    running = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

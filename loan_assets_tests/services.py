@@ -149,6 +149,10 @@ class RedisServer:
         except RedisError:
             return False
 
+    def empty(self) -> None:
+        """Forget everything."""
+        online_redis.connected(self.place()).flushall()
+
     def stop(self) -> None:
         """End it; what it held is gone."""
         self._process.terminate()

@@ -15,21 +15,13 @@ import pytest
 
 from loan_assets.connections import examined, require
 from loan_assets.findings import BROKEN, WELL, Finding
+from loan_assets.online_redis import connected
 from loan_assets.refusal import Refusal
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import loan_assets
 from loan_assets_tests.services import PASSWORD, S3, Postgres, RedisServer, free_port
 
 LONGEST = 15.0
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if not RedisServer.is_there():
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    running = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield running
-    running.stop()
 
 
 def found(home: Path, **variables: str) -> tuple[Finding, ...]:
@@ -124,11 +116,10 @@ def test_what_is_wrong_with_redis_is_named(tmp_path: Path, redis: RedisServer) -
     assert "does not let this user in" in trouble(tmp_path, LOAN_ONLINE=redis.place(password="wrong"))
     gone = redis.place().replace(str(redis.port), str(free_port()))
     assert "does not answer" in trouble(tmp_path, LOAN_FEAST_ONLINE=gone)
-    redis.stop()
-    redis.start("--maxmemory-policy", "allkeys-lru")
-    assert "may drop clients' features when its memory is full (allkeys-lru)" in trouble(
-        tmp_path, LOAN_ONLINE=redis.place()
-    )
+    client = connected(redis.place())
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    assert "may drop clients' features when its memory is full" in trouble(tmp_path, LOAN_ONLINE=redis.place())
+    client.config_set("maxmemory-policy", "noeviction")
 
 
 def test_what_is_wrong_with_a_bucket_is_named(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

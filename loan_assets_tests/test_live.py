@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ from numpy.typing import NDArray
 
 from bento.places import Places
 from loan_assets.books import LoanBook
+from loan_assets.bucket import bucket_at
 from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.credit.succession import Action, Kind
 from loan_assets.endpoint import Endpoint, served
-from loan_assets.policy import POLICY
 from loan_assets.rehearsal import as_applications, days_up_to_today, held_out
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.decisions import MOVED, Decisions, Step
@@ -52,6 +53,34 @@ def home(ran: Home, tmp_path: Path) -> Settings:
     place = tmp_path / "home"
     shutil.copytree(ran.settings.home, place)
     return Settings.from_environment({"LOAN_HOME": str(place)})
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A platform on which the graph was run: its settings, and the variables that name them."""
+
+    settings: Settings
+    variables: dict[str, str]
+
+
+@pytest.fixture(params=["on one machine", pytest.param("on other machines", marks=pytest.mark.production)])
+def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """The platform as it is without settings, and on Postgres, Redis and S3: what happens is the same."""
+    if request.param == "on one machine":
+        home: Settings = request.getfixturevalue("home")
+        forget_today(home)
+        return Installation(settings=home, variables={})
+    place: Path = request.getfixturevalue("tmp_path") / "home"
+    place.mkdir()
+    variables: dict[str, str] = request.getfixturevalue("elsewhere")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = loan_assets("run", home=place, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = Settings.from_environment({"LOAN_HOME": str(place), **variables})
+    for name, url in settings.databases().items():
+        monkeypatch.setenv(name, url)
+    return Installation(settings=settings, variables=variables)
 
 
 @contextmanager
@@ -137,12 +166,13 @@ def forget_today(settings: Settings) -> None:
 
 def log_day(settings: Settings, applications: pd.DataFrame, day: str) -> list[str]:
     """A day's applications, answered by the champion and put on record under that day; returns the requests' names."""
-    champion = ReleaseStore(root=str(settings.releases)).champion()
+    champion = ReleaseStore.over(settings).champion()
     places = Places(
         box=settings.releases / champion.path,
         releases=settings.releases,
         online=settings.online,
-        predictions=settings.predictions,
+        predictions=settings.home / "spool" if settings.predictions_place else settings.predictions,
+        predictions_bucket=bucket_at(settings.predictions_place),
         tokens=None,
         rehearsed_day=day,
     )
@@ -197,12 +227,10 @@ class Caller:
 
 
 def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended(  # noqa: PLR0915 - one story
-    home: Settings, book: LoanBook, tmp_path: Path
+    installation: Installation, book: LoanBook, tmp_path: Path
 ) -> None:
-    days = days_up_to_today(8)[:-1]  # today already has its calm answers, and was decided
-    forget_today(home)
-    store = AssetStore(root=str(home.store), keep=POLICY.versions_kept)
-    decisions = Decisions(folder=str(home.decisions))
+    home, days = installation.settings, days_up_to_today(8)[:-1]  # today may already have its answers
+    store, decisions = AssetStore.over(home), Decisions.over(home)
     drawn = held_out(store, len(days) * ROWS, seed=1)
     generator = np.random.default_rng(4)
     rows = {day: drawn.iloc[place * ROWS : (place + 1) * ROWS] for place, day in enumerate(days)}
@@ -265,7 +293,8 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
         within(5, "every answer by the version that came back", caller.last_by_another(1, moved(decisions, 1)))
         eventually(lambda: not busy(instance), 60, "something still runs")
         asked_at = time.time()
-        back_again = loan_assets("rollback", "--version", "2", "--why", "a drill", home=home.home)
+        command = ("rollback", "--version", "2", "--why", "a drill")
+        back_again = loan_assets(*command, home=home.home, **installation.variables)
         assert back_again.returncode == 0, back_again.stderr
         eventually(lambda: caller.has_moved_to(2), 30, "the endpoint did not follow the command")
         within(10, "every answer by the version that a command brought back", caller.last_by_another(2, asked_at))
