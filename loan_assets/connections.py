@@ -7,10 +7,10 @@ within seconds. Not here: what is in them (`doctor`). A platform whose places ar
 from __future__ import annotations
 
 import os
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,17 +68,20 @@ def connections_of(settings: Settings) -> tuple[Connection, ...]:
 def examined(settings: Settings) -> tuple[Finding, ...]:
     """What is found at every place elsewhere, in the order of `connections_of`; nothing takes longer than `LONGEST`."""
     known = connections_of(settings)
-    if not known:
-        return ()
-    pool = ThreadPoolExecutor(len(known))
-    asked = [(one, pool.submit(_examined, one)) for one in known]
-    findings: list[Finding] = []
-    for one, answer in asked:
-        try:
-            findings += answer.result(timeout=LONGEST)
-        except TooLate:
-            findings.append(_broken(one, f"does not answer within {LONGEST:.0f} seconds", _UP))
-    pool.shutdown(wait=False, cancel_futures=True)
+    answers: dict[Connection, list[Finding]] = {}
+
+    def ask(one: Connection) -> None:
+        answers[one] = _examined(one)
+
+    # Whoever is still waiting for an answer must not keep the process from ending.
+    threads = [threading.Thread(target=ask, args=(one,), daemon=True) for one in known]
+    until = time.monotonic() + LONGEST
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    silent = f"does not answer within {LONGEST:.0f} seconds"
+    findings = [finding for one in known for finding in answers.get(one) or [_broken(one, silent, _UP)]]
     return (*findings, *_mixed_up(known))
 
 
