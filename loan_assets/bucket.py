@@ -25,7 +25,8 @@ from loan_assets.refusal import Overtaken, Refusal
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-SCHEMES = ("s3://", "gs://", "az://", "abfs://")
+PROTOCOLS = ("s3", "gs", "az", "abfs")
+SCHEMES = tuple(f"{protocol}://" for protocol in PROTOCOLS)
 # A store that is away is told within this, so that whoever waits can say so.
 PATIENCE = timedelta(seconds=10)
 RETRIES = {"max_retries": 3, "retry_timeout": PATIENCE}
@@ -58,6 +59,18 @@ class Listed:
     name: str
     size: int
     modified: datetime
+
+
+def files_at(place: str) -> tuple[Any, str]:
+    """The fsspec file system of a place and the path in it; buckets are reached by the client that everything uses."""
+    import fsspec
+
+    if is_bucket(place):
+        from obstore.fsspec import register
+
+        register(PROTOCOLS)
+    found: tuple[Any, str] = fsspec.core.url_to_fs(place)
+    return found
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from loan_assets_tests.small_history import backtest as replay_by_command
 
 ROOT = Path(__file__).resolve().parents[1]
 # What may rest in a bucket.
-PLACES = ("store", "feast_offline", "releases", "predictions", "decisions")
+PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "outcomes", "landing")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from bento.places import Places
 from loan_assets.books import LoanBook
-from loan_assets.bucket import bucket_at
+from loan_assets.bucket import Bucket, bucket_at, is_bucket
 from loan_assets.credit.scenarios import SCENARIOS
 from loan_assets.credit.succession import Action, Kind
 from loan_assets.endpoint import Endpoint, served
@@ -186,11 +186,15 @@ def log_day(settings: Settings, applications: pd.DataFrame, day: str) -> list[st
 
 
 def outcomes_land(settings: Settings, day: str, names: list[str], label: NDArray[np.int64]) -> None:
-    place = settings.home / "labels"
-    place.mkdir(exist_ok=True)
     at = pd.Timestamp(f"{day} 12:00", tz="UTC")
     table = pd.DataFrame({"request_id": names, "label": label, "label_timestamp": at})
-    table.to_parquet(place / f".{day}.parquet", index=False)
+    content = table.to_parquet(index=False)
+    if is_bucket(settings.outcomes):
+        Bucket(settings.outcomes).write(f"{day}.parquet", content)
+        return
+    place = settings.home / "labels"
+    place.mkdir(exist_ok=True)
+    (place / f".{day}.parquet").write_bytes(content)
     (place / f".{day}.parquet").rename(place / f"{day}.parquet")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from loan_assets.books import LoanBook
+from loan_assets.bucket import files_at
 from loan_assets.credit.conformance import conform_month
 from loan_assets.refusal import Refusal
 from loan_assets.resources.loan_source import Provenance, fetch, parse, told
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 NAMED = re.compile(r"statements-(\d{4}-\d{2})\.(?:csv|parquet)")
 # What the drivers call the fact that tells a file from its next version.
-CHANGES = ("ETag", "etag", "mtime", "LastModified", "created")
+CHANGES = ("e_tag", "ETag", "etag", "mtime", "LastModified", "created")
 HINT = "Put a file like statements-2005-10.csv (or .parquet) into LOAN_LANDING, then materialize that month."
 MEND = (
     "Nothing was taken over. Put a whole, unaltered file like statements-2005-10.csv (or .parquet) into LOAN_LANDING; "
@@ -53,11 +54,9 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when the place cannot be listed.
         """
-        import fsspec
-
         shown = without_secrets(self.place)
         with told(shown, "Mend LOAN_LANDING; nothing that has arrived is lost."):
-            files, path = fsspec.core.url_to_fs(self.place)
+            files, path = files_at(self.place)
             found = files.ls(path, detail=True) if files.exists(path) else []
         arrived: dict[str, tuple[Arrival, ...]] = {}
         for file in sorted(found, key=lambda one: str(one["name"])):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from loan_assets.books import LoanBook
+from loan_assets.bucket import files_at
 from loan_assets.credit.conformance import conform
 from loan_assets.refusal import Refusal
 from loan_assets.settings import without_secrets
@@ -25,7 +26,6 @@ from loan_assets.settings import without_secrets
 if TYPE_CHECKING:
     import pandas as pd
 
-EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 POINT = "Point LOAN_SOURCE at a CSV, Excel, zip or Parquet file, an fsspec URL, `uci` or `packaged`, and run again."
 
 
@@ -79,10 +79,9 @@ def told(shown: str, hint: str) -> Iterator[None]:
         raise Refusal(f"{shown} is a directory, not a file.", hint) from None
     except ImportError:
         protocol = shown.split("://", maxsplit=1)[0]
-        extra = EXTRAS.get(protocol)
-        install = f"Run pip install 'loan-assets[{extra}]'" if extra else f"Install the fsspec driver of {protocol}"
         raise Refusal(
-            f"Reading {protocol}:// needs a driver that is not installed.", f"{install}, then run again."
+            f"Reading {protocol}:// needs a driver that is not installed.",
+            f"Install the fsspec driver of {protocol}, then run again.",
         ) from None
     except Exception as refused:  # each driver raises its own kinds; all mean that nothing could be fetched
         raise Refusal(f"{shown} cannot be read ({type(refused).__name__}).", hint) from None
@@ -94,11 +93,10 @@ def fetch(location: str, hint: str = POINT) -> tuple[str, bytes]:
     Raises:
         Refusal: when there is nothing, or it cannot be read; `hint` is the next step.
     """
-    import fsspec
-
     shown = without_secrets(location)
-    with told(shown, hint), fsspec.open(location, "rb") as file:
-        content: bytes = file.read()
+    with told(shown, hint):
+        files, path = files_at(location)
+        content: bytes = files.cat_file(path)
     if not content:
         raise Refusal(f"{shown} is empty: it has no bytes.", hint)
     return shown, content

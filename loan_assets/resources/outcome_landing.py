@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from loan_assets.bucket import files_at
 from loan_assets.day_file import read_day
 from loan_assets.refusal import Refusal
 from loan_assets.resources.landing import CHANGES
@@ -76,10 +77,8 @@ class OutcomeLanding(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when the place cannot be listed.
         """
-        import fsspec
-
         with told(without_secrets(self.place), "Mend LOAN_OUTCOMES; nothing that has arrived is lost."):
-            files, path = fsspec.core.url_to_fs(self.place)
+            files, path = files_at(self.place)
             found = files.ls(path, detail=True, refresh=True) if files.exists(path) else []
         arrived = {}
         for file in found:
@@ -96,10 +95,8 @@ class OutcomeLanding(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when the place cannot be read.
         """
-        import fsspec
-
         with told(without_secrets(self.place), "Mend LOAN_OUTCOMES; nothing that has arrived is lost."):
-            files, path = fsspec.core.url_to_fs(self.place)
+            files, path = files_at(self.place)
             file = f"{path.rstrip('/')}/{day}.parquet"
             content = files.cat_file(file) if files.exists(file) else None
         return ArrivedFile(day=day, content=content)
