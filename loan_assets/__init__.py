@@ -16,10 +16,10 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `policy_file.py`: a policy read from a file, every misspelt field named.
 - `backtesting.py`: a history replayed from a terminal, and its models, each of which scores.
 - `example_history.py`: a history for those who have none, in which the world changes and is later what it was.
-- `online_redis.py`: the same table in Redis, for endpoints on many machines.
 - `bucket.py`: a place in an object store, and the few operations on it that everything else is built on.
 - `mirror.py`: shelves of sealed folders in a bucket, and their copy on this machine.
 - `shipped_log.py`: the endpoint's log in a bucket, shipped in parts, and put together again.
+- `online_redis.py`: the same table in Redis, for endpoints on many machines.
 - `settings.py`: where things are; every environment variable, read once.
 - `findings.py`: what an examination finds, a line a place, and what to do about it.
 - `connections.py`: places on other machines, and whether they keep the promises that the platform is built on.

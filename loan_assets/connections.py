@@ -109,7 +109,7 @@ def _examined(connection: Connection) -> list[Finding]:
     except Exception as unforeseen:  # whatever a vendor raises at a place of another kind
         return [_broken(connection, f"cannot be used ({type(unforeseen).__name__})", _UP)]
     findings = [Finding(place="Elsewhere", state=WELL, found=f"{connection}: {said}")]
-    if not _is_encrypted(connection.place):
+    if not is_encrypted(connection.place):
         found = f"{connection} is reached without encryption"
         step = "Use sslmode=verify-full, rediss:// or https for whatever leaves this machine."
         findings.append(Finding(place="Elsewhere", state=MISSING, found=found, next_step=step))
@@ -275,7 +275,7 @@ def _is_elsewhere(place: str) -> bool:
     return "://" in place and not place.startswith(("sqlite:", "file:"))
 
 
-def _is_encrypted(place: str) -> bool:
+def is_encrypted(place: str) -> bool:
     """Whether what travels to a place is encrypted, or never leaves this machine."""
     url = urlsplit(place)
     if is_bucket(place):

@@ -13,6 +13,7 @@ from loan_assets import buttons, sensors
 from loan_assets.assets import book, features, model, monitoring, outcomes, registry, serving, succession
 from loan_assets.books import tables, the_book
 from loan_assets.bucket import bucket_at
+from loan_assets.home import name_drivers
 from loan_assets.policy_file import the_policy
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore
@@ -81,6 +82,7 @@ def told(variable: str, place: str) -> str:
 
 def resources(settings: Settings) -> dict[str, object]:
     """Every door, opened on the places that the settings name."""
+    name_drivers(settings)
     tracking = told("LOAN_MLFLOW_URI", settings.mlflow_uri)
     artifacts = told("LOAN_MLFLOW_ARTIFACTS", settings.mlflow_artifacts)
     return {

@@ -53,10 +53,15 @@ def prepare(settings: Settings) -> Settings:
         ) from error
     os.environ["LOAN_HOME"] = str(settings.home)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    for name, url in settings.databases().items():
-        if os.environ.get(name):
-            os.environ[name] = url
+    name_drivers(settings)
     return settings
+
+
+def name_drivers(settings: Settings) -> None:
+    """Have this process's variables name the database drivers that are installed, for whoever reads them later."""
+    for name, url in settings.databases().items():
+        if os.environ.get(name) and "://" in url:
+            os.environ[name] = url
 
 
 def write_dotenv(home: Path | None = None, folder: Path | None = None) -> Path:

@@ -1,9 +1,13 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from loan_assets.connections import connections_of, is_encrypted
 from loan_assets.settings import SIMULATION, Settings
 from loan_assets_tests.conftest import ROOT
 
+PRODUCTION = (ROOT / "deploy" / "production.env").read_text()
 PROFILE = (ROOT / "deploy" / "embedded.env").read_text()
 
 
@@ -15,6 +19,43 @@ def test_the_embedded_profile_says_what_happens_when_nothing_is_set() -> None:
 def test_the_embedded_profile_names_every_variable_that_is_read() -> None:
     read = set(re.findall(r'"(LOAN_\w+)"', (ROOT / "loan_assets" / "settings.py").read_text()))
     assert read | {"LOAN_BOOK"} == set(re.findall(r"LOAN_\w+(?==)", PROFILE))
+
+
+def test_the_production_profile_moves_every_place_elsewhere_and_nothing_travels_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    values = dict(line.split("=", 1) for line in PRODUCTION.splitlines() if re.match(r"\w+=", line))
+    read = set(re.findall(r'"(LOAN_\w+)"', (ROOT / "loan_assets" / "settings.py").read_text()))
+    assert {name for name in values if name.startswith("LOAN_")} == (read | {"LOAN_BOOK"}) - {"LOAN_TOKENS"}
+    known = connections_of(Settings.from_environment(values))
+    deliveries = {"LOAN_BOOK", "LOAN_HOME", "LOAN_SOURCE", "LOAN_LANDING", "LOAN_OUTCOMES"}
+    assert {one.variable for one in known} | deliveries == {name for name in values if name.startswith("LOAN_")}
+    assert all(is_encrypted(one.place) for one in known)
+
+
+@pytest.mark.parametrize(
+    ("place", "endpoint", "encrypted"),
+    [
+        ("postgresql://u@db.internal/d", "", False),
+        ("postgresql://u@db.internal/d?sslmode=prefer", "", False),
+        ("postgresql://u@db.internal/d?sslmode=verify-full", "", True),
+        ("postgresql://u@127.0.0.1/d", "", True),
+        ("redis://redis.internal:6379/0", "", False),
+        ("rediss://redis.internal:6379/0", "", True),
+        ("http://mlflow.internal", "", False),
+        ("https://mlflow.internal", "", True),
+        ("s3://bank/store", "", True),
+        ("s3://bank/store", "http://store.internal:9000", False),
+        ("s3://bank/store", "http://127.0.0.1:9000", True),
+        ("s3://bank/store", "https://store.internal", True),
+    ],
+)
+def test_whether_a_place_is_reached_with_encryption(
+    place: str, endpoint: str, encrypted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    assert is_encrypted(place) is encrypted
 
 
 def test_everything_follows_the_home() -> None:
