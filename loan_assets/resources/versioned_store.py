@@ -107,7 +107,11 @@ class VersionedStore:
         place = self.root / shelf
         if self._mirror is not None:
             digest = self._mirror.refresh(shelf)
-            return Version(shelf=shelf, digest=digest, folder=self.fetch(shelf, digest)) if digest else None
+            if digest is None:
+                return None
+            folder = self.fetch(shelf, digest)
+            self._clear_copies(shelf, {digest[:16]})
+            return Version(shelf=shelf, digest=digest, folder=folder)
         if pointed_at(place) is None:
             return None
         digest, folder = in_force(place)
@@ -171,12 +175,18 @@ class VersionedStore:
 
     def _retire(self, place: Path, spared: Collection[str]) -> None:
         """Remove the oldest versions beyond `keep`, never the one in force or a spared one."""
+        shelf = str(place.relative_to(self.root))
         staying = {digest[:16] for digest in ((place / CURRENT).read_text().strip(), *spared)}
-        others = [path for path in self.versions(str(place.relative_to(self.root))) if path.name not in staying]
-        for folder in others[: max(0, len(others) - (self.keep - 1))]:
-            shutil.rmtree(folder)
+        self._clear_copies(shelf, staying)
         if self._mirror is not None:
-            self._mirror.retire(str(place.relative_to(self.root)), staying, self.keep)
+            self._mirror.retire(shelf, staying, self.keep)
+
+    def _clear_copies(self, shelf: str, staying: set[str]) -> None:
+        """Remove the oldest version folders of this disk beyond `keep`, those named `staying` left out."""
+        others = [path for path in self.versions(shelf) if path.name not in staying]
+        for folder in others[: max(0, len(others) - (self.keep - 1))]:
+            # Where machines share a bucket, another process here may be clearing the same copy.
+            shutil.rmtree(folder, ignore_errors=self._mirror is not None)
 
     @property
     def _mirror(self) -> Mirror | None:
