@@ -6,23 +6,23 @@ Here: what is brought and shipped, when a box is told to use buckets. Not here: 
 
 from __future__ import annotations
 
-import shutil
 import time
 from datetime import UTC, datetime, timedelta
 
 from bento import metrics
 from bento.places import Places
 from loan_assets.bucket import Bucket
-from loan_assets.mirror import Mirror
+from loan_assets.mirror import Mirror, discard
 from loan_assets.policy import Endpoint
 from loan_assets.prediction_record import day_of
 from loan_assets.refusal import Refusal
-from loan_assets.sealed import point, pointed_at
+from loan_assets.sealed import point
 from loan_assets.shipped_log import ShippedLog
 from loan_assets.standing import SHELF, Standing, standings_in
 
 # Another worker may still be reading a release that was replaced a moment ago.
 SECONDS_KEPT = 3_600.0
+SECONDS_BEFORE_TRYING_AGAIN = 10.0
 
 
 class Exchange:
@@ -33,6 +33,9 @@ class Exchange:
         self._mirror = None
         if places.releases_bucket and places.releases is not None:
             self._mirror = Mirror(bucket=Bucket(places.releases_bucket), folder=places.releases)
+        # What this process has brought whole, and what it could not, with when that was.
+        self._followed: str | None = None
+        self._troubled = ("", 0.0, Refusal("", ""))
         self._log = None
         if places.predictions_bucket:
             self._log = ShippedLog(Bucket(places.predictions_bucket), places.predictions)
@@ -47,16 +50,28 @@ class Exchange:
             return
         with metrics.away("releases"):
             held = self._mirror.seen(SHELF)
-            place = self._mirror.folder / SHELF
             digest = held.data.decode("ascii", "replace").strip() if held is not None else None
-            if digest is None or digest == pointed_at(place):
+            if digest is None or digest == self._followed:
                 return
-            standings = standings_in(self._mirror.fetch(SHELF, digest))
-            stand: list[Standing] = [one for one in (standings.champion, standings.challenger) if one is not None]
-            for one in stand:
-                self._mirror.fetch(f"v{one.version}", one.digest)
-            point(place, digest)
-            self._clear_out(stand)
+            named, when, reason = self._troubled
+            if digest == named and time.monotonic() - when < SECONDS_BEFORE_TRYING_AGAIN:
+                raise reason
+            try:
+                self._bring(self._mirror, digest)
+            except Refusal as refused:
+                self._troubled = (digest, time.monotonic(), refused)
+                raise
+            self._followed = digest
+
+    def _bring(self, mirror: Mirror, digest: str) -> None:
+        """Bring whom a pointer names, then the pointer; a challenger that cannot be had keeps no champion away."""
+        standings = standings_in(mirror.fetch(SHELF, digest))
+        champion, challenger = standings.champion, standings.challenger
+        mirror.fetch(f"v{champion.version}", champion.digest)
+        point(mirror.folder / SHELF, digest)
+        if challenger is not None:
+            mirror.fetch(f"v{challenger.version}", challenger.digest)
+        self._clear_out([champion, *([challenger] if challenger else [])])
 
     def ship(self) -> None:
         """Ship what was answered since.
@@ -76,7 +91,7 @@ class Exchange:
         staying = {self._mirror.folder / one.path for one in stand}
         for folder in self._mirror.folder.glob("v*/????????????????"):
             if folder not in staying and time.time() - folder.stat().st_mtime > SECONDS_KEPT:
-                shutil.rmtree(folder, ignore_errors=True)
+                discard(folder)
 
 
 def brought(exchange: Exchange) -> Refusal | None:

@@ -12,7 +12,7 @@ is refused unless `AWS_ALLOW_HTTP` says otherwise.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loan_assets.refusal import Overtaken, Refusal
+from loan_assets.refusal import Away, Overtaken, Refusal
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -30,7 +30,6 @@ SCHEMES = tuple(f"{protocol}://" for protocol in PROTOCOLS)
 # A store that is away is told within this, so that whoever waits can say so.
 PATIENCE = timedelta(seconds=10)
 RETRIES = {"max_retries": 3, "retry_timeout": PATIENCE}
-TIMEOUTS = {"connect_timeout": "5s", "timeout": "60s"}
 PLAIN_HTTP = "AWS_ALLOW_HTTP"
 
 
@@ -46,10 +45,10 @@ def bucket_at(place: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """An object's bytes, and the mark by which it is told from the one that replaces it."""
+    """An object's bytes, and by what it is told from the one that replaces it, in the words of its store."""
 
     data: bytes
-    mark: str
+    mark: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +88,13 @@ class Bucket:
 
         with self._told(name):
             try:
-                found = obstore.get(self._store, name)
+                found = obstore.get(self._quick, name)
             except FileNotFoundError as missing:
-                self._refuse_without_bucket(missing)
+                if _has_no_bucket(missing):
+                    raise
                 return None
-            return Held(data=bytes(found.bytes()), mark=str(found.meta["e_tag"]))
+            said = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+            return Held(data=bytes(found.bytes()), mark={key: value for key, value in said.items() if value})
 
     def write(self, name: str, data: bytes) -> None:
         """Write an object, whatever was there: for names that say what is in it."""
@@ -113,21 +114,21 @@ class Bucket:
         Raises:
             Overtaken: when another one has taken its place meanwhile.
         """
-        self._put(name, data, "create" if seen is None else {"e_tag": seen.mark})
+        self._put(name, data, "create" if seen is None else dict(seen.mark))
 
     def upload(self, name: str, file: Path) -> None:
         """Write an object from a file of any size."""
         import obstore
 
         with self._told(name):
-            obstore.put(self._store, name, file)
+            obstore.put(self._patient, name, file)
 
     def download(self, name: str, file: Path) -> None:
         """Write an object of any size into a file, forced to disk by whoever seals it."""
         import obstore
 
         with self._told(name), file.open("wb") as target:
-            for part in obstore.get(self._store, name).stream():
+            for part in obstore.get(self._patient, name).stream():
                 target.write(part)
 
     def names(self, prefix: str = "", after: str = "") -> Iterator[Listed]:
@@ -135,7 +136,7 @@ class Bucket:
         import obstore
 
         with self._told(prefix):
-            for page in obstore.list(self._store, prefix or None, offset=after or None):
+            for page in obstore.list(self._quick, prefix or None, offset=after or None):
                 for entry in page:
                     yield Listed(name=entry["path"], size=entry["size"], modified=entry["last_modified"])
 
@@ -144,7 +145,7 @@ class Bucket:
         import obstore
 
         with self._told(prefix):
-            found = obstore.list_with_delimiter(self._store, prefix or None)["common_prefixes"]
+            found = obstore.list_with_delimiter(self._quick, prefix or None)["common_prefixes"]
             return tuple(sorted(path.rsplit("/", 1)[-1] for path in found))
 
     def delete(self, names: Sequence[str]) -> None:
@@ -153,7 +154,7 @@ class Bucket:
 
         with self._told(""):
             if names:
-                obstore.delete(self._store, list(names))
+                obstore.delete(self._quick, list(names))
 
     def _put(self, name: str, data: bytes, mode: Any) -> None:
         import obstore
@@ -161,7 +162,7 @@ class Bucket:
 
         with self._told(name):
             try:
-                obstore.put(self._store, name, data, mode=mode, use_multipart=False)
+                obstore.put(self._quick, name, data, mode=mode, use_multipart=False)
             except (AlreadyExistsError, PreconditionError) as faster:
                 raise Overtaken(
                     f"{self.url}/{name} was written by another process meanwhile.",
@@ -169,15 +170,21 @@ class Bucket:
                 ) from faster
 
     @cached_property
-    def _store(self) -> ObjectStore:
+    def _quick(self) -> ObjectStore:
+        """For what is small: nobody waits long to hear that the store is away."""
+        return self._opened("8s")
+
+    @cached_property
+    def _patient(self) -> ObjectStore:
+        """For files of any size."""
+        return self._opened("600s")
+
+    def _opened(self, timeout: str) -> ObjectStore:
         from obstore.store import from_url
 
-        options = {**TIMEOUTS, "allow_http": os.environ.get(PLAIN_HTTP, "").lower() in ("1", "true")}
+        plain = os.environ.get(PLAIN_HTTP, "").lower() in ("1", "true")
+        options = {"connect_timeout": "4s", "timeout": timeout, "allow_http": plain}
         return from_url(self.url, client_options=options, retry_config=RETRIES)  # type: ignore[call-overload,no-any-return]
-
-    def _refuse_without_bucket(self, missing: Exception) -> None:
-        if "NoSuchBucket" in str(missing) or "ContainerNotFound" in str(missing):
-            raise missing
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:
@@ -189,22 +196,30 @@ class Bucket:
         except Refusal:
             raise
         except FileNotFoundError as missing:
-            raise Refusal(
-                f"{self.url} is in no bucket that is there.", "Make the bucket, or correct the variable that names it."
-            ) from missing
+            if missing.filename is not None:
+                raise  # a folder of this machine, which its own reader tells of
+            if _has_no_bucket(missing):
+                step = "Make the bucket, or correct the variable that names it."
+                raise Refusal(f"{self.url} is in no bucket that is there.", step) from missing
+            step = "Run again; another version may have taken its place. Else restore it from a backup."
+            raise Refusal(f"{self.url}/{name} is not there any more.", step) from missing
         except (PermissionDeniedError, UnauthenticatedError) as denied:
             raise Refusal(
-                f"{self.url} may not be used with these credentials ({name or 'listing'} was denied).",
-                "Check the key, or the role of this service account, against the policies in deploy/iam.",
+                f"{self.url} may not be used with these credentials ({name or 'a request'} was denied).",
+                "Give this key, or the role of this machine, the right to read, write, list and delete there.",
             ) from denied
         except BaseError as failed:
             said = _first_line(failed)
             if said.endswith("builder error"):
                 said = f"its endpoint is plain HTTP, which {PLAIN_HTTP} does not allow"
-            raise Refusal(
+            raise Away(
                 f"{self.url} cannot be reached: {said}.",
                 "Check that the store is up, and AWS_ENDPOINT_URL and the network policy; then run again.",
             ) from failed
+
+
+def _has_no_bucket(missing: Exception) -> bool:
+    return "NoSuchBucket" in str(missing) or "ContainerNotFound" in str(missing)
 
 
 def _first_line(failed: Exception) -> str:

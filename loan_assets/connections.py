@@ -260,7 +260,7 @@ def _server(connection: Connection) -> str:
 def _mixed_up(known: tuple[Connection, ...]) -> Iterator[Finding]:
     """Two vendors that would take each other's tables for their own."""
     schemas = [one for one in known if one.variable in SCHEMAS and one.place.startswith("postgresql")]
-    if len({one.place.partition("?")[0] for one in schemas}) < len(schemas):
+    if len({without_secrets(one.place) for one in schemas}) < len(schemas):
         found = f"{' and '.join(one.variable for one in schemas)} name the same database"
         step = "Give each a database of its own: both keep their schema's version in one table of the same name."
         yield Finding(place="Elsewhere", state=BROKEN, found=found, next_step=step)

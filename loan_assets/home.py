@@ -14,6 +14,8 @@ from loan_assets.refusal import Refusal
 from loan_assets.settings import Settings
 
 MARK = "# Written by loan_assets from its settings; remove this line to keep changes made here.\n"
+# As it began before it had that mark.
+OURS = (MARK, "# Dagster's own settings for this home; storage is SQLite in this folder unless it is configured here.")
 INSTANCE = """\
 # Dagster's own settings for this home.
 telemetry:
@@ -44,8 +46,13 @@ def prepare(settings: Settings) -> Settings:
         instance = settings.dagster_home / "dagster.yaml"
         said = instance.read_text() if instance.exists() else None
         wanted = MARK + INSTANCE + (IN_POSTGRES if settings.dagster_storage else "")
-        if said is None or (said.startswith(MARK) and said != wanted):
+        if said is None or (said.startswith(OURS) and said != wanted):
             instance.write_text(wanted)
+        elif settings.dagster_storage and not said.startswith(OURS) and "postgres" not in said:
+            raise Refusal(
+                f"{instance} was changed by hand and does not name the storage that LOAN_DAGSTER_STORAGE says.",
+                "Add `storage: {postgres: {postgres_url: {env: LOAN_DAGSTER_STORAGE}}}` to it, or remove the file.",
+            )
     except OSError as error:
         raise Refusal(
             f"LOAN_HOME {settings.home} cannot be used: {error.strerror}.",

@@ -13,16 +13,19 @@ arrives. The copy has the form of a shelf on disk: whoever reads folders reads t
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from loan_assets.bucket import Bucket, Held, Listed
+from loan_assets.refusal import Refusal
 from loan_assets.sealed import CURRENT, MANIFEST, files_of, point, pointed_at, sync, verify
 
 ARRIVING = ".arriving-"
-WRITTEN_WITHIN = timedelta(days=1)
+WRITTEN_WITHIN, ARRIVES_WITHIN = timedelta(days=1), 3_600.0
+YOUNG = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,8 @@ class Mirror:
         end = f"/{CURRENT}"
         return tuple(sorted(one.name.removesuffix(end) for one in self.bucket.names() if one.name.endswith(end)))
 
-    def refresh(self, shelf: str) -> str | None:
-        """Bring the version in force here; returns its digest, None when there is none.
+    def refresh(self, shelf: str) -> tuple[str, Path] | None:
+        """Bring the version in force here; returns its digest and its verified copy, None when there is none.
 
         Raises:
             Refusal: when the store is away, or the version is not what was sealed; the copy before stays in force here.
@@ -59,16 +62,28 @@ class Mirror:
         if held is None:
             return None
         digest = held.data.decode("ascii", "replace").strip()
-        self.fetch(shelf, digest)
+        folder = self.fetch(shelf, digest)
         if pointed_at(self.folder / shelf) != digest:
             point(self.folder / shelf, digest)
-        return digest
+        return digest, folder
 
     def fetch(self, shelf: str, digest: str) -> Path:
-        """The copy of a version, brought here where it is not."""
+        """The verified copy of a version, brought here where it is not, or is not what was sealed.
+
+        Raises:
+            Refusal: when the store is away, or what it holds is not what was sealed.
+        """
         place, version = self.folder / shelf, digest[:16]
         if (place / version).is_dir():
-            return place / version
+            try:
+                verify(place / version, expected=digest)
+            except Refusal:
+                discard(place / version)
+            else:
+                return place / version
+        for leftover in place.glob(f"{ARRIVING}*"):
+            if time.time() - leftover.stat().st_mtime > ARRIVES_WITHIN:
+                shutil.rmtree(leftover, ignore_errors=True)
         draft = place / f"{ARRIVING}{uuid.uuid4().hex}"
         draft.mkdir(parents=True)
         try:
@@ -87,20 +102,17 @@ class Mirror:
             shutil.rmtree(draft, ignore_errors=True)
         return place / version
 
-    def forget(self, shelf: str, digest: str) -> None:
-        """Drop the copy of a version, so that it is brought anew."""
-        shutil.rmtree(self.folder / shelf / digest[:16], ignore_errors=True)
-
     def publish(self, shelf: str, digest: str) -> None:
-        """Put a sealed version of this machine into the bucket; one that is there whole is left as it is."""
-        folder = self.folder / shelf / digest[:16]
-        manifest = f"{shelf}/{digest[:16]}/{MANIFEST}"
-        there = self.bucket.read(manifest)
-        if there is not None and there.data == (folder / MANIFEST).read_bytes():
-            return
+        """Put a sealed version of this machine into the bucket, files that are there already left out.
+
+        The manifest is written last and always, so that a version that is put there again counts as new.
+        """
+        folder, start = self.folder / shelf / digest[:16], f"{shelf}/{digest[:16]}/"
+        there = {listed.name.removeprefix(start): listed.size for listed in self.bucket.names(start.rstrip("/"))}
         for name in files_of(folder):
-            self.bucket.upload(f"{shelf}/{digest[:16]}/{name}", folder / name)
-        self.bucket.upload(manifest, folder / MANIFEST)
+            if there.get(name) != (folder / name).stat().st_size or MANIFEST not in there:
+                self.bucket.upload(f"{start}{name}", folder / name)
+        self.bucket.upload(f"{start}{MANIFEST}", folder / MANIFEST)
 
     def put_in_force(self, shelf: str, digest: str, seen: Held | None) -> None:
         """Point a shelf at a version, if it still points where it was seen to.
@@ -113,8 +125,11 @@ class Mirror:
     def retire(self, shelf: str, staying: set[str], keep: int) -> None:
         """Delete the oldest versions beyond `keep`, those whose first 16 characters are `staying` left out.
 
-        What a killed writer left without a manifest goes after a day, by when nobody is still writing it.
+        What is in force by now stays, whoever put it there, and so does what is young: another machine may be about to
+        put it in force. What a killed writer left without a manifest goes after a day.
         """
+        now, held = datetime.now(UTC), self.seen(shelf)
+        staying = staying | ({held.data.decode("ascii", "replace")[:16]} if held else set())
         objects: dict[str, list[Listed]] = {}
         for listed in self.bucket.names(shelf):
             version, _, file = listed.name.removeprefix(f"{shelf}/").partition("/")
@@ -127,13 +142,23 @@ class Mirror:
             if listed.name == f"{shelf}/{version}/{MANIFEST}"
         }
         oldest = sorted(whole, key=lambda version: (whole[version], version))[: max(0, len(whole) - (keep - 1))]
-        yesterday = datetime.now(UTC) - WRITTEN_WITHIN
+        oldest = [version for version in oldest if whole[version] <= now - YOUNG]
         torn = [
             version
             for version, found in objects.items()
-            if version not in whole and max(one.modified for one in found) < yesterday
+            if version not in whole and max(one.modified for one in found) < now - WRITTEN_WITHIN
         ]
         for version in (*oldest, *torn):
             # The manifest goes first: what is half gone is not taken for whole.
             self.bucket.delete([f"{shelf}/{version}/{MANIFEST}"])
             self.bucket.delete([one.name for one in objects[version] if not one.name.endswith(f"/{MANIFEST}")])
+
+
+def discard(folder: Path) -> None:
+    """Remove a copy: first its name, in one step, so that nobody takes half of it for whole."""
+    gone = folder.with_name(f"{ARRIVING}{uuid.uuid4().hex}")
+    try:
+        folder.rename(gone)
+    except OSError:  # another process was faster
+        return
+    shutil.rmtree(gone, ignore_errors=True)

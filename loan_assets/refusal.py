@@ -34,6 +34,10 @@ class Overtaken(Refusal):
     """Another writer was faster; whoever asked may look again and decide anew."""
 
 
+class Away(Refusal):
+    """A place on another machine does not answer now; the same may be asked again later."""
+
+
 class BadInput(Refusal):
     """What was given to a command cannot be used: nothing was done yet, and its exit code says so."""
 

@@ -6,6 +6,7 @@ name of the book (`books.the_book`, which the serving box reads too).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,10 @@ class Settings:
     def _folder(self, place: str, name: str) -> Path:
         if not place:
             return self.home / name
-        return self.home / "copies" / name if is_bucket(place) else Path(place).expanduser().resolve()
+        if not is_bucket(place):
+            return Path(place).expanduser().resolve()
+        # A copy of one bucket must never be taken for that of another.
+        return self.home / "copies" / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
     @property
     def dagster_home(self) -> Path:

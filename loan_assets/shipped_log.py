@@ -12,16 +12,22 @@ too: of two that ship the same bytes the slower one finds the part there and goe
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loan_assets.bucket import Bucket
+from filelock import FileLock
+
+from loan_assets.bucket import Bucket, Listed
 from loan_assets.prediction_record import SUFFIX
 from loan_assets.refusal import Overtaken, Refusal
 
 DAYS = "????-??-??"
 # Large enough to be few, small enough to be held in memory.
 LARGEST_PART = 8_000_000
+# A file that nobody has written for so long is finished.
+SECONDS_AT_REST = 86_400.0
 
 
 @dataclass
@@ -31,6 +37,7 @@ class ShippedLog:
     bucket: Bucket
     folder: Path
     _shipped: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ship(self) -> int:
         """Ship every whole line that is not there yet; returns how many bytes of lines wait, those just shipped not.
@@ -38,6 +45,10 @@ class ShippedLog:
         Raises:
             Refusal: when the store is away; what was not shipped is kept and shipped later.
         """
+        with self._lock:
+            return self._ship()
+
+    def _ship(self) -> int:
         waiting = 0
         for file in sorted(self.folder.glob(f"{DAYS}/*{SUFFIX}")):
             name = file.relative_to(self.folder).as_posix()
@@ -47,13 +58,18 @@ class ShippedLog:
         return waiting
 
     def forget(self, before: str) -> None:
-        """Remove the days before one from this disk, those of them of which every whole line was shipped."""
-        for place in sorted(self.folder.glob(DAYS)):
-            files = sorted(place.glob(f"*{SUFFIX}"))
-            if place.name < before and not any(
-                self._next_part(file.relative_to(self.folder).as_posix(), file) for file in files
-            ):
-                shutil.rmtree(place, ignore_errors=True)
+        """Remove the days before one from this disk, those of them of which every whole line was shipped.
+
+        A day that somebody still writes, as a rehearsal does, is left alone.
+        """
+        with self._lock:
+            for place in sorted(self.folder.glob(DAYS)):
+                files = sorted(place.glob(f"*{SUFFIX}"))
+                is_written = any(time.time() - file.stat().st_mtime < SECONDS_AT_REST for file in files)
+                if place.name >= before or is_written:
+                    continue
+                if not any(self._next_part(file.relative_to(self.folder).as_posix(), file) for file in files):
+                    shutil.rmtree(place, ignore_errors=True)
 
     def bring(self, day: str) -> Path:
         """The folder of a day here, with every part that was shipped.
@@ -62,22 +78,30 @@ class ShippedLog:
             Refusal: when the store is away, or a part before another is missing.
         """
         place = self.folder / day
-        for listed in self.bucket.names(day):
-            _, name, offset = listed.name.split("/")
-            file = place / name
-            there = file.stat().st_size if file.exists() else 0
-            if int(offset) < there:
-                continue
-            if int(offset) > there:
-                raise Refusal(
-                    f"{self.bucket.url}/{day}/{name} lacks what is between byte {there} and {int(offset)}.",
-                    "Restore the part from a backup; other days are not affected.",
-                )
-            place.mkdir(parents=True, exist_ok=True)
-            held = self.bucket.read(listed.name)
-            with file.open("ab") as target:
-                target.write(held.data if held else b"")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{day}.lock"):
+            for listed in self.bucket.names(day):
+                self._bring_part(place, listed)
         return place
+
+    def _bring_part(self, place: Path, listed: Listed) -> None:
+        """Put a part where it belongs in its file here, anew where a kill has left only some of it."""
+        _, name, said = listed.name.split("/")
+        file, offset = place / name, int(said)
+        there = file.stat().st_size if file.exists() else 0
+        if there >= offset + listed.size:
+            return
+        if there < offset:
+            raise Refusal(
+                f"{self.bucket.url}/{place.name}/{name} lacks what is between byte {there} and {offset}.",
+                "Restore the part from a backup; other days are not affected.",
+            )
+        place.mkdir(parents=True, exist_ok=True)
+        held = self.bucket.read(listed.name)
+        with file.open("r+b" if file.exists() else "wb") as target:
+            target.truncate(offset)
+            target.seek(offset)
+            target.write(held.data if held else b"")
 
     def _next_part(self, name: str, file: Path) -> bytes:
         """The whole lines of a file that were not shipped yet, up to the largest part; nothing where there are none."""

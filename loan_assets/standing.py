@@ -69,9 +69,14 @@ def read_standings(root: Path) -> Standings:
         Refusal: when no release was ever put in force, or the pointer is damaged.
     """
     if pointer_of(root) is None:
-        raise Refusal("No release is in force yet.", "Run `loan-assets run` to train and release the first one.")
+        raise nothing_stands()
     _, folder = in_force(root / SHELF)
     return standings_in(folder)
+
+
+def nothing_stands() -> Refusal:
+    """What is said before the first release."""
+    return Refusal("No release is in force yet.", "Run `loan-assets run` to train and release the first one.")
 
 
 def standings_in(folder: Path) -> Standings:

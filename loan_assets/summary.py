@@ -6,7 +6,6 @@ Here: reading the stored facts and laying them out. Not here: computing any of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -89,7 +88,7 @@ def _held_out(card: Scorecard) -> str:
 
 
 def _newest_drift(store: AssetStore) -> DriftReport | None:
-    days = sorted(path.name for path in (Path(store.root) / "drift_report").glob("*-*-*"))
+    days = store.partitions("drift_report")
     return store.read(f"drift_report/{days[-1]}", DriftReport) if days else None
 
 

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from bento.access import ADMIN, Access, is_loopback
 from loan_assets.policy import POLICY, Endpoint
-from loan_assets.refusal import Overtaken, Refusal
+from loan_assets.refusal import Away, Overtaken, Refusal
 from loan_assets.reign import Reign
 from loan_assets.resources.decisions import Step
 
@@ -148,7 +148,7 @@ class Webhook:
         async with self._turn:
             try:
                 return await run_in_threadpool(self._put, alarm)
-            except Overtaken as busy:
+            except (Overtaken, Away) as busy:
                 headers = {"retry-after": str(self._limits.retry_after)}
                 raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, busy.cause, headers) from None
             except Refusal as refusal:

@@ -109,7 +109,9 @@ def test_a_database_that_is_half_migrated_or_newer_is_named(
 
 def test_two_vendors_in_one_database_are_told_apart(tmp_path: Path, postgres: Postgres) -> None:
     url = postgres.database("shared")
-    assert "name the same database" in trouble(tmp_path, LOAN_DAGSTER_STORAGE=url, LOAN_MLFLOW_URI=url)
+    postgres.execute(f"create role other superuser login password '{PASSWORD}'", database="shared")
+    for mlflow in (url, postgres.url("shared", "other")):
+        assert "name the same database" in trouble(tmp_path, LOAN_DAGSTER_STORAGE=url, LOAN_MLFLOW_URI=mlflow)
 
 
 def test_what_is_wrong_with_redis_is_named(tmp_path: Path, redis: RedisServer) -> None:

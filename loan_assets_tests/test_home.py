@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from loan_assets.home import OURS, prepare
+from loan_assets.refusal import Refusal
+from loan_assets.settings import Settings
 from loan_assets_tests.conftest import loan_assets
 
 # What `dagster dev` and `loan-assets` see, started in a folder, each reading its `.env` in its own way.
@@ -84,3 +87,22 @@ def test_lines_of_others_are_left_alone_and_a_plain_home_of_ours_is_read(tmp_pat
     assert (tmp_path / ".env").read_text() == first
     assert first.startswith("OTHER=1\n") == bool(before)
     assert seen(tmp_path) == home_and_history(Path("/written/before") if before else tmp_path / ".loan_assets")
+
+
+def test_dagster_s_settings_follow_ours_and_those_of_a_person_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOAN_HOME", "DAGSTER_HOME"):  # what `prepare` sets is put back
+        monkeypatch.setenv(name, "somewhere")
+    named = {"LOAN_HOME": str(tmp_path), "LOAN_DAGSTER_STORAGE": "postgresql://host/dagster"}
+    instance = tmp_path / "dagster" / "dagster.yaml"
+    prepare(Settings.from_environment({"LOAN_HOME": str(tmp_path)}))
+    assert "postgres" not in instance.read_text()
+    for before in (instance.read_text(), OURS[1] + "\ntelemetry:\n  enabled: false\n"):
+        instance.write_text(before)
+        prepare(Settings.from_environment(named))
+        assert "env: LOAN_DAGSTER_STORAGE" in instance.read_text()
+    instance.write_text("telemetry: {enabled: false}\n")
+    with pytest.raises(Refusal, match="does not name the storage that LOAN_DAGSTER_STORAGE says"):
+        prepare(Settings.from_environment(named))
+    assert instance.read_text() == "telemetry: {enabled: false}\n"

@@ -58,6 +58,15 @@ def test_whether_a_place_is_reached_with_encryption(
     assert is_encrypted(place) is encrypted
 
 
+def test_copies_of_different_buckets_are_kept_apart() -> None:
+    one, other = (
+        Settings.from_environment({"LOAN_HOME": "/home", "LOAN_DECISIONS": f"s3://{bank}/decisions"})
+        for bank in ("test", "bank")
+    )
+    assert one.decisions != other.decisions
+    assert one.decisions.is_relative_to("/home/copies")
+
+
 def test_everything_follows_the_home() -> None:
     settings = Settings.from_environment({"LOAN_HOME": "/somewhere/else"})
     home = Path("/somewhere/else")

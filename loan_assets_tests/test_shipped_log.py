@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -38,6 +40,12 @@ def wrote(folder: Path, content: bytes, day: str = DAY, file: str = FILE) -> Non
     (folder / day).mkdir(parents=True, exist_ok=True)
     with (folder / day / file).open("ab") as log:
         log.write(content)
+
+
+def rested(folder: Path) -> None:
+    """As if nobody had written any file for two days."""
+    for file in folder.rglob("*.log"):
+        os.utime(file, times=(0, file.stat().st_mtime - 2 * 86_400))
 
 
 def brought(bucket: str, folder: Path, day: str = DAY, file: str = FILE) -> bytes:
@@ -107,13 +115,43 @@ def test_days_that_were_shipped_may_go_and_others_stay(bucket: str, tmp_path: Pa
     for day in ("2026-11-22", "2026-11-23", "2026-11-24"):
         wrote(box, lines(0, 3), day=day)
     log.ship()
+    log.forget(before="2026-11-24")
+    assert len(list(box.iterdir())) == 3  # somebody wrote them a moment ago
     wrote(box, lines(3, 4), day="2026-11-22")
+    rested(box)
     log.forget(before="2026-11-24")
     assert sorted(place.name for place in box.iterdir()) == ["2026-11-22", "2026-11-24"]
     log.ship()
+    rested(box)
     log.forget(before="2026-11-24")
     assert [place.name for place in box.iterdir()] == ["2026-11-24"]
     assert brought(bucket, tmp_path / "platform", day="2026-11-22") == lines(0, 4)
+
+
+def test_a_copy_that_a_kill_left_half_written_is_made_whole(bucket: str, tmp_path: Path) -> None:
+    box, log, platform = tmp_path / "box", ShippedLog(Bucket(bucket), tmp_path / "box"), tmp_path / "platform"
+    for number in range(3):
+        wrote(box, lines(10 * number, 10 * number + 10))
+        log.ship()
+    whole = brought(bucket, platform)
+    for length in (len(whole) - 7, len(whole) // 2 + 3, 5, 0):
+        (platform / DAY / FILE).write_bytes(whole[:length])
+        assert brought(bucket, platform) == whole
+
+
+def test_two_readers_at_once_do_not_write_a_part_twice(bucket: str, tmp_path: Path) -> None:
+    box, log = tmp_path / "box", ShippedLog(Bucket(bucket), tmp_path / "box")
+    for number in range(20):
+        wrote(box, lines(number, number + 1))
+        log.ship()
+    readers = [
+        threading.Thread(target=ShippedLog(Bucket(bucket), tmp_path / "here").bring, args=(DAY,)) for _ in range(4)
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert (tmp_path / "here" / DAY / FILE).read_bytes() == lines(0, 20)
 
 
 def test_a_part_that_is_missing_is_named(bucket: str, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ CARRIED = (
     "standing.py",
     "online_table.py",
     "online_redis.py",
+    "bucket.py",
+    "mirror.py",
+    "shipped_log.py",
     "prediction_record.py",
     "books",
     "credit/__init__.py",
@@ -47,7 +50,18 @@ CARRIED = (
     "credit/reasons.py",
 )
 # What the box runs on, in the versions that it was tested with; BentoML itself comes with the image.
-PACKAGES = ("numpy", "msgspec", "prometheus-client", "psutil", "uvicorn", "uvloop", "httptools", "redis", "hiredis")
+PACKAGES = (
+    "numpy",
+    "msgspec",
+    "prometheus-client",
+    "psutil",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "redis",
+    "hiredis",
+    "obstore",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.release import Release, read_release
 from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.settings import Settings
-from loan_assets.standing import SHELF, Challenger, Mode, Standing, Standings, read_standings
+from loan_assets.standing import SHELF, Challenger, Mode, Standing, Standings, nothing_stands, standings_in
 
 
 class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -82,8 +82,10 @@ class ReleaseStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when no release was ever put in force.
         """
-        self._store.current(SHELF)
-        return read_standings(Path(self.root))
+        pointer = self._store.current(SHELF)
+        if pointer is None:
+            raise nothing_stands()
+        return standings_in(pointer.folder)
 
     def champion(self) -> Standing:
         """The release in force."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from loan_assets.bucket import Bucket
-from loan_assets.mirror import Mirror
+from loan_assets.mirror import Mirror, discard
 from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.sealed import CURRENT, in_force, point, pointed_at, seal, sync, verify
 
@@ -95,7 +95,7 @@ class VersionedStore:
                 self._mirror.publish(shelf, digest)
                 self._mirror.put_in_force(shelf, digest, seen)
             point(place, digest)
-            self._retire(place, spared)
+            self._retire(shelf, (digest, *spared))
         return Version(shelf=shelf, digest=digest, folder=folder)
 
     def current(self, shelf: str) -> Version | None:
@@ -106,12 +106,11 @@ class VersionedStore:
         """
         place = self.root / shelf
         if self._mirror is not None:
-            digest = self._mirror.refresh(shelf)
-            if digest is None:
+            found = self._mirror.refresh(shelf)
+            if found is None:
                 return None
-            folder = self.fetch(shelf, digest)
-            self._clear_copies(shelf, {digest[:16]})
-            return Version(shelf=shelf, digest=digest, folder=folder)
+            self._clear_copies(shelf, {found[0][:16]})
+            return Version(shelf=shelf, digest=found[0], folder=found[1])
         if pointed_at(place) is None:
             return None
         digest, folder = in_force(place)
@@ -130,14 +129,9 @@ class VersionedStore:
         Raises:
             Refusal: when it is not there, or was altered, cut short or removed.
         """
-        folder = self.root / shelf / digest[:16]
         if self._mirror is not None:
-            self._mirror.fetch(shelf, digest)
-            try:
-                verify(folder, expected=digest)
-            except Refusal:
-                self._mirror.forget(shelf, digest)
-                self._mirror.fetch(shelf, digest)
+            return self._mirror.fetch(shelf, digest)
+        folder = self.root / shelf / digest[:16]
         verify(folder, expected=digest)
         return folder
 
@@ -173,10 +167,9 @@ class VersionedStore:
         sync(folder.parent)
         return folder
 
-    def _retire(self, place: Path, spared: Collection[str]) -> None:
-        """Remove the oldest versions beyond `keep`, never the one in force or a spared one."""
-        shelf = str(place.relative_to(self.root))
-        staying = {digest[:16] for digest in ((place / CURRENT).read_text().strip(), *spared)}
+    def _retire(self, shelf: str, spared: Collection[str]) -> None:
+        """Remove the oldest versions beyond `keep`, never a spared one."""
+        staying = {digest[:16] for digest in spared}
         self._clear_copies(shelf, staying)
         if self._mirror is not None:
             self._mirror.retire(shelf, staying, self.keep)
@@ -185,8 +178,10 @@ class VersionedStore:
         """Remove the oldest version folders of this disk beyond `keep`, those named `staying` left out."""
         others = [path for path in self.versions(shelf) if path.name not in staying]
         for folder in others[: max(0, len(others) - (self.keep - 1))]:
-            # Where machines share a bucket, another process here may be clearing the same copy.
-            shutil.rmtree(folder, ignore_errors=self._mirror is not None)
+            if self._mirror is None:
+                shutil.rmtree(folder)
+            else:
+                discard(folder)
 
     @property
     def _mirror(self) -> Mirror | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 from bento.places import Places
 from loan_assets.books import LoanBook
 from loan_assets.bucket import Bucket
+from loan_assets.mirror import discard
+from loan_assets.refusal import Refusal
 from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.sealed import MANIFEST
@@ -127,6 +130,38 @@ def test_while_the_store_is_away_the_last_champion_answers_and_nothing_answered_
     assert frame["request_id"].tolist() == [said["request_id"]]
 
 
+def test_a_damaged_copy_is_brought_anew_when_a_box_is_started(
+    platform: ReleaseStore, opened: Callable[[], Box], abroad: Places, good: dict[str, Any]
+) -> None:
+    opened()
+    digest, _ = platform.shelf_of(1)
+    assert abroad.releases is not None
+    copy = abroad.releases / "v1" / digest[:16] / "release.json"
+    for damage in (lambda: copy.write_bytes(b"{}"), lambda: copy.unlink()):
+        damage()
+        said = asked(opened(), good)
+        assert (said["model_version"], said["release_source"]) == (1, "store")
+
+
+def test_a_challenger_that_cannot_be_had_keeps_nobody_from_following_the_champion(
+    platform: ReleaseStore, opened: Callable[[], Box], good: dict[str, Any], bucket: str
+) -> None:
+    platform.crown(2, platform.shelf_of(2)[0])
+    box = opened()
+    assert asked(box, good)["model_version"] == 2
+    first, _ = platform.shelf_of(1)
+    platform.crown(1, first)
+    digest = platform.challenge(2, Mode.SHADOW).digest
+    other = opened()
+    Bucket(f"{bucket}/releases").write(f"v2/{digest[:16]}/release.json", b"{}")
+    discard(Path(other.places.releases or "") / "v2" / digest[:16])
+    for one in (box, other, opened()):
+        with contextlib.suppress(Refusal):
+            one.application.upkeep.exchange.follow()
+        one.application.upkeep.look()
+        assert asked(one, good)["model_version"] == 1
+
+
 def test_a_release_that_was_altered_in_the_bucket_is_refused_and_what_answered_goes_on(
     platform: ReleaseStore, opened: Callable[[], Box], good: dict[str, Any], bucket: str
 ) -> None:
@@ -134,7 +169,7 @@ def test_a_release_that_was_altered_in_the_bucket_is_refused_and_what_answered_g
     digest, _ = platform.shelf_of(2)
     platform.crown(2, digest)
     Bucket(f"{bucket}/releases").write(f"v2/{digest[:16]}/release.json", b"{}")
-    with pytest.raises(Exception, match="corrupt"):
+    with pytest.raises(Refusal, match="corrupt"):
         look(box)
     box.application.upkeep.look()
     assert asked(box, good)["model_version"] == 1

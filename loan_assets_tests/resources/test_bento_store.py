@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,3 +49,25 @@ def test_a_damaged_bento_is_refused_and_built_again(damage: str, ran: Home, tmp_
     again = in_a_fresh_process(BUILD, *arguments)
     assert again.stdout.strip() == built.tag, again.stderr
     assert in_a_fresh_process(look).returncode == 0
+
+
+# Without the finder by which an editable installation makes this repository importable from anywhere.
+ALONE = """
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
+sys.path[0:0] = [sys.argv[1]]
+import bento.application, bento.exchange, bento.places, loan_assets
+print(bento.application.__file__, loan_assets.__file__)
+"""
+
+
+def test_what_a_bento_carries_is_enough_to_start_it(ran: Home, tmp_path: Path) -> None:
+    built: BuiltBento = ran.read("loan_bento", BuiltBento)
+    packed = ran.settings.bentoml_home / "bentos" / "loan_default" / built.tag.split(":")[1] / "src"
+    source = tmp_path / "src"
+    shutil.copytree(packed, source)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(source)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [Path(path).is_relative_to(source) for path in done.stdout.split()] == [True, True]

@@ -12,10 +12,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from loan_assets import mirror
 from loan_assets.bucket import Bucket
 from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.resources.versioned_store import VersionedStore
@@ -24,7 +26,10 @@ from loan_assets_tests.services import free_port
 WRITER = """
 import sys
 from pathlib import Path
+from datetime import timedelta
+from loan_assets import mirror
 from loan_assets.resources.versioned_store import VersionedStore
+mirror.YOUNG = timedelta(0)
 store = VersionedStore(root=Path(sys.argv[1]), keep=3, bucket=sys.argv[2])
 print("ready", flush=True)
 number = 0
@@ -43,6 +48,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     if request.param == "a folder":
         return lambda _: VersionedStore(root=tmp_path / "store", keep=3)
     place: str = request.getfixturevalue("bucket")
+    request.getfixturevalue("monkeypatch").setattr(mirror, "YOUNG", timedelta(0))
     return lambda name: VersionedStore(root=tmp_path / name, keep=3, bucket=place)
 
 
@@ -94,6 +100,28 @@ def test_only_the_last_versions_are_kept_and_what_is_spared(machine: Machine) ->
     gone = next(digest for digest in written("01234") if digest[:16] not in kept)
     with pytest.raises(Refusal):
         machine("third").fetch("shelf", gone)
+
+
+def test_a_version_that_is_put_in_force_again_counts_as_new(machine: Machine) -> None:
+    store = VersionedStore(root=machine("one").root, keep=2, bucket=machine("one").bucket)
+    again = store.write("shelf", text("a")).digest
+    for one in ("b", "a", "c"):
+        time.sleep(1.1 if store.bucket else 0.01)  # objects are dated to the second
+        store.write("shelf", text(one))
+    assert (machine("other").fetch("shelf", again) / "words.txt").read_text() == "a"
+
+
+def test_what_another_machine_has_put_in_force_meanwhile_is_not_retired(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "YOUNG", timedelta(0))
+    one, other = (VersionedStore(root=tmp_path / name, keep=1, bucket=bucket) for name in ("one", "other"))
+    first = one.write("shelf", text("first")).digest
+    second = one.write("shelf", text("second")).digest
+    other.write("shelf", text("first"))
+    mirror.Mirror(bucket=Bucket(bucket), folder=one.root).retire("shelf", {second[:16]}, 1)
+    assert other.pointed("shelf") == first
+    assert words(VersionedStore(root=tmp_path / "third", keep=1, bucket=bucket)) == "first"
 
 
 def written(contents: str) -> list[str]:
