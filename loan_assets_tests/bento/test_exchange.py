@@ -137,7 +137,7 @@ def test_a_damaged_copy_is_brought_anew_when_a_box_is_started(
     digest, _ = platform.shelf_of(1)
     assert abroad.releases is not None
     copy = abroad.releases / "v1" / digest[:16] / "release.json"
-    for damage in (lambda: copy.write_bytes(b"{}"), lambda: copy.unlink()):
+    for damage in (lambda: copy.write_bytes(b"{}"), copy.unlink):
         damage()
         said = asked(opened(), good)
         assert (said["model_version"], said["release_source"]) == (1, "store")
