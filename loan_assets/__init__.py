@@ -27,6 +27,7 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `resources/`: one door per outside system (files, Feast, MLflow, BentoML), where Dagster enters.
 - `killed_runs.py`: telling which unfinished runs live, and ending those whose process is gone.
 - `asked_runs.py`: the run that carries out a step of the journal, and when it is asked for again after it failed.
+- `platform_metrics.py`: what Prometheus reads of the platform, off the journal and Dagster's runs.
 - `reign.py`: the rule of succession as the platform lives it, each step written down before anything acts on it.
 - `assets/`: the graph: book, features, model, registry, serving, monitoring, outcomes, succession. A file, a group.
 - `buttons.py`: what a person may ask of the succession in the Dagster UI.

@@ -211,13 +211,16 @@ def webhook(
     host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only with LOAN_TOKENS."),
     port: int = typer.Option(3100, help="Port."),
 ) -> None:
-    """Take alarms from monitoring systems: POST /alarm with {"why": …, "by": …}, or as a webhook of Alertmanager."""
-    reign, tokens = _reign(), settings_here().tokens
+    """Serve monitoring systems: GET /metrics, and POST /alarm with {"why": …, "by": …} or as Alertmanager's webhook."""
+    import dagster as dg
+
     from loan_assets.webhook import webhook_server
 
-    server = webhook_server(reign, host, port, tokens)
-    typer.echo(f"Alarms are taken at http://{host}:{port}/alarm")
-    server.run()
+    reign, settings = _reign(), settings_here()
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        server = webhook_server(reign, host, port, settings.tokens, instance)
+        typer.echo(f"Alarms are taken at http://{host}:{port}/alarm, figures given at /metrics")
+        server.run()
 
 
 @app.command()

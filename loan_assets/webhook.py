@@ -1,9 +1,10 @@
-"""A way in for monitoring systems: an alarm over HTTP, put to the same rule as by the button and the command.
+"""The door for monitoring systems: figures out, alarms in, put to the same rule as by the button and the command.
 
-Here: who may post, what a body means (our own form, and that of Prometheus's Alertmanager), and the answer. Not here:
-what comes of an alarm (`reign`), or what a token is (`bento.access`).
+Here: who may ask and post, what a body means (our own form, and that of Prometheus's Alertmanager), and the answer. Not
+here: what comes of an alarm (`reign`), the figures (`platform_metrics`), or what a token is (`bento.access`).
 
     POST /alarm  {"why": "a merger", "by": "core-banking"}
+    GET  /metrics  the platform's figures, for Prometheus
     POST /alarm  {"version": "4", "status": "firing", "alerts": [{"labels": {"alertname": "…"}, …}], …}
 """
 
@@ -14,6 +15,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +24,18 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bento.access import ADMIN, Access, is_loopback
+from loan_assets.platform_metrics import page
 from loan_assets.policy import POLICY, Endpoint
 from loan_assets.refusal import Away, Overtaken, Refusal
 from loan_assets.reign import Reign
 from loan_assets.resources.decisions import Step
 
 if TYPE_CHECKING:
+    import dagster as dg
     import uvicorn
 
 UNDERSTOOD = "4"
@@ -129,13 +133,34 @@ def _unfit(why: str) -> HTTPException:
 class Webhook:
     """The routes over one reign. Alarms are put one after another: each is weighed from where the last one left it."""
 
-    def __init__(self, reign: Reign, access: Access, limits: Endpoint = POLICY.endpoint) -> None:
-        self._reign, self._access, self._limits = reign, access, limits
+    def __init__(
+        self,
+        reign: Reign,
+        access: Access,
+        limits: Endpoint = POLICY.endpoint,
+        instance: dg.DagsterInstance | None = None,
+    ) -> None:
+        self._reign, self._access, self._limits, self._instance = reign, access, limits, instance
         self._turn = asyncio.Lock()
         self.application = Starlette(
-            routes=[Route("/alarm", self._posted, methods=["POST"]), Route("/livez", _alive, methods=["GET"])],
+            routes=[
+                Route("/alarm", self._posted, methods=["POST"]),
+                Route("/metrics", self._measured, methods=["GET"]),
+                Route("/livez", _alive, methods=["GET"]),
+            ],
             exception_handlers={HTTPException: _told, Exception: _failed},
         )
+
+    async def _measured(self, request: Request) -> Response:
+        self._caller(request)
+        try:
+            figures = await run_in_threadpool(self._page)
+        except Refusal as refusal:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(refusal)) from None
+        return Response(figures, media_type="text/plain; version=0.0.4")
+
+    def _page(self) -> bytes:
+        return page(self._reign.decisions.steps(), self._instance, self._reign.history.policy, datetime.now(UTC))
 
     async def _posted(self, request: Request) -> JSONResponse:
         caller = self._caller(request)
@@ -228,8 +253,10 @@ async def _failed(_: Request, _failure: Exception) -> JSONResponse:
     return JSONResponse({"error": "the alarm could not be put; see the log of the webhook"}, 500)
 
 
-def webhook_server(reign: Reign, host: str, port: int, tokens: str) -> uvicorn.Server:
-    """The server, ready to run.
+def webhook_server(
+    reign: Reign, host: str, port: int, tokens: str, instance: dg.DagsterInstance | None = None
+) -> uvicorn.Server:
+    """The server, ready to run; with Dagster's history it counts runs too.
 
     Raises:
         Refusal: when others could post without a token, or the tokens cannot be read.
@@ -245,7 +272,7 @@ def webhook_server(reign: Reign, host: str, port: int, tokens: str) -> uvicorn.S
         )
     access = Access(Path(tokens) if tokens else None)
     install(POLICY.endpoint.patience)
-    application: Callable[..., Any] = Webhook(reign, access).application
+    application: Callable[..., Any] = Webhook(reign, access, instance=instance).application
     return uvicorn.Server(
         uvicorn.Config(
             application,

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from loan_assets.policy import POLICY
 from loan_assets.refusal import Refusal
 from loan_assets.reign import RETRAIN, Reign
 from loan_assets.resources.asset_store import _save
-from loan_assets.resources.decisions import PERSON
+from loan_assets.resources.decisions import PERSON, Decisions
 from loan_assets.webhook import webhook_server
 from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.kill_drill import last_of, reign_of
@@ -125,6 +125,29 @@ def opened(reign: Reign, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
 @pytest.fixture
 def door(opened: Opened) -> Door:
     return opened()
+
+
+def test_the_platform_s_figures_are_given_to_whom_may_have_them(opened: Opened, tmp_path: Path) -> None:
+    token, entry = new_token("prometheus", frozenset({"admin"}))
+    (tmp_path / "tokens").write_text(entry.line() + "\n")
+    door = opened(tokens=str(tmp_path / "tokens"))
+    for headers, status in (({}, 401), ({"authorization": f"Bearer {token}"}, 200)):
+        connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+        connection.request("GET", "/metrics", headers=headers)
+        reply = connection.getresponse()
+        content = reply.read().decode()
+        assert (reply.status, "loan_champion_version 1.0" in content) == (status, status == 200)
+        connection.close()
+
+
+def test_while_a_store_is_away_the_caller_is_asked_to_come_back(
+    opened: Opened, reign: Reign, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = replace(reign, decisions=Decisions(folder=str(tmp_path / "copy"), bucket=bucket))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    answer = opened(away).post({"why": "drift", "by": "monitoring"})
+    assert answer.status == 503
+    assert "cannot be reached" in str(answer.body)
 
 
 def free_port() -> int:
@@ -320,7 +343,10 @@ def test_the_command_opens_the_door_and_shuts_it(reign: Reign, tmp_path: Path) -
     environment = {**os.environ, "LOAN_HOME": str(home), "LOAN_TOKENS": ""}
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        assert server.stdout.readline() == f"Alarms are taken at http://127.0.0.1:{port}/alarm\n"
+        assert (
+            server.stdout.readline()
+            == f"Alarms are taken at http://127.0.0.1:{port}/alarm, figures given at /metrics\n"
+        )
         door, until = Door(reign=reign, port=port), time.monotonic() + 20
         while True:
             try:
