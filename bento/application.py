@@ -20,7 +20,7 @@ from typing import Any
 from bento import metrics
 from bento.access import ADMIN, PREDICT, Access
 from bento.answering import Answers
-from bento.exchange import Exchange, brought
+from bento.exchange import Exchange
 from bento.online import online_at
 from bento.openapi import document
 from bento.patience import AHEAD, SINCE, Turns
@@ -67,7 +67,9 @@ class Application:
         self._limits, self._bounds_bodies = limits, bounds_bodies
         self.access = _accessed(places.tokens)
         exchange = Exchange(places, limits)
-        if (reason := brought(exchange)) is not None:
+        try:
+            exchange.follow()
+        except Refusal as reason:  # the release brought before, or else the one in the box, answers
             said.error("%s", reason)
         self.releases = Releases(places.releases, places.box)
         book = self.releases.in_force.champion.book

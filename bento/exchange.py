@@ -92,12 +92,3 @@ class Exchange:
         for folder in self._mirror.folder.glob("v*/????????????????"):
             if folder not in staying and time.time() - folder.stat().st_mtime > SECONDS_KEPT:
                 discard(folder)
-
-
-def brought(exchange: Exchange) -> Refusal | None:
-    """Follow once; what went wrong, for a box that starts all the same with the release in it or one brought before."""
-    try:
-        exchange.follow()
-    except Refusal as reason:
-        return reason
-    return None

@@ -75,9 +75,7 @@ def _decided(steps: Sequence[Step], policy: Policy, now: datetime, gauge: Callab
         gauge("loan_move_seconds", "From the last decision to its champion in force", moves[-1].evidence["seconds"])
     returns = [move for move in moves if _is_return(steps, move)]
     if returns:
-        gauge(
-            "loan_time_to_revert_seconds", "From a return to its version in force", returns[-1].evidence["seconds"]
-        )
+        gauge("loan_time_to_revert_seconds", "From a return to its version in force", returns[-1].evidence["seconds"])
     is_late = last.kind != MOVED and any(action.kind in (Kind.PROMOTE, Kind.ROLLBACK) for action in last.actions)
     waits = (now - datetime.fromisoformat(last.at)).total_seconds() if is_late else 0.0
     gauge("loan_decided_not_in_force_seconds", "Seconds that a decided champion has waited", waits)

@@ -17,8 +17,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
-
 from loan_assets.bucket import Bucket, Listed
 from loan_assets.prediction_record import SUFFIX
 from loan_assets.refusal import Overtaken, Refusal
@@ -77,6 +75,8 @@ class ShippedLog:
         Raises:
             Refusal: when the store is away, or a part before another is missing.
         """
+        from filelock import FileLock  # only the platform brings days back; the box does not carry it
+
         place = self.folder / day
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{day}.lock"):

@@ -51,9 +51,12 @@ def test_a_damaged_bento_is_refused_and_built_again(damage: str, ran: Home, tmp_
     assert in_a_fresh_process(look).returncode == 0
 
 
-# Without the finder by which an editable installation makes this repository importable from anywhere.
+# Without the finder by which an editable installation makes this repository importable from anywhere, and without what
+# an image does not have, for only the packages that the Bento names are installed there.
 ALONE = """
 import sys
+for name in ("dagster", "feast", "filelock", "fsspec", "mlflow", "pandas", "pyarrow", "rich", "sklearn", "typer"):
+    sys.modules[name] = None
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
 sys.path[0:0] = [sys.argv[1]]
 import bento.application, bento.exchange, bento.places, loan_assets
