@@ -1,0 +1,324 @@
+"""The engine that is not bound to one machine: the book's tables computed by the tasks of a Spark session.
+
+Here: every Spark object and call, and what starts and ends a session. Not here: what a task computes
+(`credit.by_parts`, the embedded engine's own functions) or any number of a cluster, which its conf says.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from loan_assets.books import Column, Kind, LoanBook, Role, tables, the_book
+from loan_assets.credit.conformance import Breach, broken_contract, in_the_books_words, refuse_headers
+from loan_assets.refusal import Refusal
+from loan_assets.resources.engine import Delivered, Engine, until
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+
+TYPES = {
+    Kind.INTEGER: "bigint",
+    Kind.NUMBER: "double",
+    Kind.RATIO: "float",
+    Kind.TIME: "timestamp",
+    Kind.WORD: "string",
+}
+# What holds unless the conf says otherwise. The log is a file, so that no screen is flooded.
+DEFAULTS = {"spark.master": "local[*]", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+# What holds whatever the conf says, for rows depend on it.
+FIXED = {"spark.app.name": "loan_assets", "spark.sql.session.timeZone": "UTC"}
+EMBEDDED = "or unset LOAN_ENGINE: the embedded engine gives the same rows"
+
+
+class SparkEngine(Engine):
+    """Spark, at `master` and with the properties of the file `conf`; its log is written into `folder`.
+
+    A session is opened by dagster-pyspark's resource when it is first needed, and ended with the run.
+    """
+
+    master: str
+    conf: str
+    folder: str
+    _opened: Any = PrivateAttr(default=None)
+
+    @property
+    def session(self) -> SparkSession:
+        """The session of this run.
+
+        Raises:
+            Refusal: when PySpark, Java or the cluster is not there.
+        """
+        if self._opened is None:
+            configured = self._configured()
+            _require()
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            if self.conf:
+                # By file, for an argument is seen by everybody on the machine.
+                os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(self.conf)} pyspark-shell"
+            with self._told(f"start at {configured.get('spark.master', 'the master of its conf')}"), self._noise_kept():
+                from dagster_pyspark import LazyPySparkResource
+
+                door = LazyPySparkResource(spark_config=configured)
+                door.spark_session.sparkContext.setLogLevel("WARN")
+            self._opened = door
+        session: SparkSession = self._opened.spark_session
+        return session
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's own form
+        """End the session with the run that opened it."""
+        self.stop()
+
+    def stop(self) -> None:
+        """End the session, if one was opened; the next that is needed is a new one."""
+        if self._opened is not None:
+            self._opened.spark_session.stop()
+            self._opened = None
+
+    def tried(self) -> str:
+        """Start a session, have its tasks find the book of this process, and end it: what and where it was.
+
+        Raises:
+            Refusal: when it does not start, or computes by another book.
+        """
+        from loan_assets.credit import by_parts
+
+        started = time.monotonic()
+        try:
+            session = self.session
+            with self._told("carry out a first task"):
+                book = by_parts.InForce.of(the_book())
+                session.range(session.sparkContext.defaultParallelism).mapInArrow(
+                    partial(by_parts.met, book), "id bigint"
+                ).count()
+            return (
+                f"Spark {session.version} at {session.sparkContext.master}, {time.monotonic() - started:.0f} s to start"
+            )
+        finally:
+            self.stop()
+
+    def read(self, file: Delivered, columns: Sequence[Column], key: str, hint: str) -> tuple[str, pd.DataFrame]:
+        """As the embedded engine: the groups of rows of a Parquet file by as many tasks.
+
+        A file of another kind is opened here, for it has no parts, and its rows are then spread like those of Parquet.
+        """
+        import pyarrow.parquet as pq
+
+        from loan_assets.credit import by_parts
+
+        kind, content = ("parquet", file.content) if _is_parquet(file.content) else self._spread(file, columns, hint)
+        parquet = pq.ParquetFile(io.BytesIO(content))
+        words = in_the_books_words(parquet.schema_arrow.empty_table().to_pandas(), columns)
+        rows, groups = parquet.metadata.num_rows, parquet.num_row_groups
+        refuse_headers([str(name) for name in words.columns], rows, columns, file.name, hint)
+        each = self.session.range(0, groups, 1, groups)
+        judged = each.mapInArrow(partial(by_parts.judged, content, columns), _ddl(by_parts.FOUND))
+        found = self._collected(judged)
+        stored = each.mapInArrow(partial(by_parts.conformed, content, columns), _ddl(columns))
+        repeats = None if (found["is_unfit"] == 1).any() else self._repeats(stored, key)
+        broken = by_parts.together(found, columns, repeats)
+        if broken:
+            raise broken_contract(file.name, rows, broken, hint)
+        return kind, self._collected(stored)
+
+    def statements_of(self, months: Sequence[str], received: pd.DataFrame, book: LoanBook) -> dict[str, pd.DataFrame]:
+        """As the embedded engine, each task a part of the clients."""
+        from loan_assets.credit import by_parts, statements
+
+        if not months:
+            return {}  # a session is not opened for nothing
+        for month in months:
+            statements.month_of_statements(received.head(1), month, book)  # refuses a month that the book lacks
+        rows, types = self._sent(received), _ddl(tables.statements(book))
+        told = by_parts.InForce.of(book)
+        return {
+            month: self._collected(rows.mapInArrow(partial(by_parts.statements_of, month, told), types))
+            for month in months
+        }
+
+    def features_of(
+        self, months: Sequence[str], known: Mapping[str, pd.DataFrame], profiles: pd.DataFrame, book: LoanBook
+    ) -> dict[str, pd.DataFrame]:
+        """As the embedded engine: statements are brought together by client, and each task has all of its clients'."""
+        from pyspark.sql import DataFrame
+        from pyspark.sql.functions import lit
+
+        from loan_assets.credit import by_parts, statements
+
+        key, told, types = book.key.name, by_parts.InForce.of(book), _ddl(tables.borrower_features(book))
+        inputs = [key, *(one.name for one in tables.profiles(book) if one.role is Role.FEATURE)]
+        clients = self._sent(profiles[inputs])
+        sent = {
+            month: self._sent(table).withColumn(by_parts.MONTH, lit(month))
+            for month, table in until(max(months), known).items()
+        }
+        computed = {}
+        for month in months:
+            window = reduce(DataFrame.unionByName, (sent[earlier] for earlier in sent if earlier <= month))
+            parts = window.join(clients, key, "left").repartition(key)
+            found = self._collected(parts.mapInArrow(partial(by_parts.features_of, month, told), types))
+            awaited = statements.rows_as_of(month, known, book)
+            if len(found) != awaited:
+                raise Refusal(
+                    f"Spark returned {len(found):,} rows of features as of {month} where {awaited:,} were awaited.",
+                    f"Nothing was stored; see {self.log}, then run again.",
+                )
+            computed[month] = found.sort_values([key, tables.CREATED_TIME.name], ignore_index=True)
+        return computed
+
+    @property
+    def offline_store(self) -> str:
+        """Feast's Spark offline store, which finds the session that is open."""
+        return "spark"
+
+    def shown(self, table: Path, digest: str) -> str:
+        """A view of the session, named by the table's digest; a file of this machine is nothing to another."""
+        import pyarrow.parquet as pq
+
+        name, session = f"offline_{digest[:12]}", self.session
+        if not session.catalog.tableExists(name):
+            session.createDataFrame(pq.read_table(table).replace_schema_metadata(None)).createOrReplaceTempView(name)
+        return name
+
+    @property
+    def log(self) -> Path:
+        """Where Spark tells of itself."""
+        return Path(self.folder) / "spark.log"
+
+    def _configured(self) -> dict[str, str]:
+        """The properties of a session but those of the file, which Spark reads itself."""
+        said = _keys(Path(self.conf)) if self.conf else frozenset()
+        wanted = DEFAULTS | ({"spark.master": self.master} if self.master else {})
+        if wanted["spark.master"].startswith("local") and "spark.master" not in said:
+            wanted |= LOOPBACK
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        asked = {"spark.master"} if self.master else frozenset()
+        return {name: value for name, value in wanted.items() if name not in said - asked} | FIXED
+
+    def _spread(self, file: Delivered, columns: Sequence[Column], hint: str) -> tuple[str, bytes]:
+        """A file of another kind as Parquet with a group of rows for each core."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kind, table = file.parsed()
+        named = in_the_books_words(table, columns)
+        refuse_headers([str(name) for name in named.columns], len(named), columns, file.name, hint)
+        wanted = named[[column.name for column in columns]]
+        # A column of mixed cells has no type of its own; as text it is read to the same numbers.
+        mixed = {
+            str(name): cells.map(str, na_action="ignore") for name, cells in wanted.items() if cells.dtype == object
+        }
+        written = io.BytesIO()
+        cores = self.session.sparkContext.defaultParallelism
+        spread = pa.Table.from_pandas(wanted.assign(**mixed), preserve_index=False)
+        pq.write_table(spread, written, row_group_size=-(-len(wanted) // cores))
+        return kind, written.getvalue()
+
+    def _repeats(self, stored: DataFrame, key: str) -> Breach | None:
+        """How many rows share their key with another."""
+        counted = self._collected(stored.groupBy(key).count().where("count > 1").selectExpr("sum(count) as rows"))
+        rows = counted["rows"].sum()
+        return Breach(column=key, rule="repeats", rows=int(rows)) if rows else None
+
+    def _sent(self, table: pd.DataFrame) -> DataFrame:
+        import pyarrow as pa
+
+        arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+        sent: DataFrame = self.session.createDataFrame(arrow)
+        return sent
+
+    def _collected(self, frame: DataFrame) -> pd.DataFrame:
+        """What the tasks gave, in the order of the parts."""
+        with self._told("carry out a step"):
+            collected: pd.DataFrame = frame.toArrow().to_pandas()
+        return collected
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """Turn what Spark raises into sentences; what it says may hold values of rows, and stays in its log."""
+        try:
+            yield
+        except Refusal:
+            raise
+        except Exception as failed:  # Spark, Py4J and Java each raise their own kinds; all mean the same here
+            ours = re.search(rf"{Refusal.__module__}\.{Refusal.__name__}: (.+)", str(failed))
+            if ours is not None:
+                raise Refusal(f"On a machine of the cluster: {ours[1].strip()}", "Then run again.") from None
+            step = f"See {self.log}; mend LOAN_SPARK_MASTER or LOAN_SPARK_CONF, {EMBEDDED}."
+            raise Refusal(f"Spark could not {doing} ({type(failed).__name__}).", step) from None
+
+    @contextmanager
+    def _noise_kept(self) -> Iterator[None]:
+        """Have the Java process that is started meanwhile write its errors into the log, for as long as it lives."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("py4j").setLevel(logging.ERROR)
+        sys.stderr.flush()
+        screen = os.dup(2)
+        kept = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.dup2(kept, 2)
+            yield
+        finally:
+            os.dup2(screen, 2)
+            os.close(kept)
+            os.close(screen)
+
+
+def _require() -> None:
+    """Refuse where PySpark or Java is not there, before either says so in its own words."""
+    try:
+        import dagster_pyspark  # noqa: F401  # it imports PySpark
+    except ImportError as absent:
+        step = f"Install the extra `spark` (`uv pip install --require-hashes -r deploy/spark.lock`), {EMBEDDED}."
+        package = str(absent.name).partition(".")[0]
+        raise Refusal(f"LOAN_ENGINE is spark, but {package} cannot be imported.", step) from None
+    home = os.environ.get("JAVA_HOME")
+    if not (os.access(Path(home) / "bin" / "java", os.X_OK) if home else shutil.which("java")):
+        where = f"JAVA_HOME {home} holds none" if home else "there is none on the PATH"
+        step = f"Install Java 17 or later (`apt-get install openjdk-17-jre-headless`), {EMBEDDED}."
+        raise Refusal(f"LOAN_ENGINE is spark, which needs Java, and {where}.", step)
+
+
+def _keys(conf: Path) -> frozenset[str]:
+    """The properties that a file in the form of spark-defaults.conf sets."""
+    try:
+        lines = conf.read_text().splitlines()
+    except OSError as error:
+        step = "Point LOAN_SPARK_CONF at a file in the form of spark-defaults.conf, or unset it."
+        raise Refusal(f"LOAN_SPARK_CONF {conf} cannot be read: {error.strerror}.", step) from None
+    return frozenset(found[1] for line in lines if (found := re.match(r"\s*([^#\s=:]+)", line)))
+
+
+def _is_parquet(content: bytes) -> bool:
+    """Whether bytes are a Parquet file that ends as one; what is cut short is refused by whoever reads it whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not content.startswith(b"PAR1"):
+        return False
+    try:
+        pq.ParquetFile(io.BytesIO(content))
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _ddl(columns: Sequence[Column]) -> str:
+    """Columns as Spark names them."""
+    return ", ".join(f"`{column.name}` {TYPES[column.kind]}" for column in columns)

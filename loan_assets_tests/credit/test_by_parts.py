@@ -1,0 +1,98 @@
+"""What a task does with its part of the rows is what the whole does, without Spark."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from loan_assets.books import LoanBook, tables
+from loan_assets.books.calendar import months_of
+from loan_assets.credit import by_parts, statements
+from loan_assets.credit.by_parts import InForce
+from loan_assets.credit.conformance import Breach
+from loan_assets.refusal import Refusal
+
+
+def in_batches(frame: pd.DataFrame, rows: int = 700) -> list[pa.RecordBatch]:
+    batches: list[pa.RecordBatch] = pa.Table.from_pandas(frame, preserve_index=False).to_batches(max_chunksize=rows)
+    return batches
+
+
+def as_file(frame: pd.DataFrame, rows: int) -> tuple[bytes, list[pa.RecordBatch]]:
+    """A Parquet file in groups of rows, and the tasks that read it, two groups a task."""
+    written = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), written, row_group_size=rows)
+    groups = pd.DataFrame({by_parts.GROUP: range(-(-len(frame) // rows))})
+    return written.getvalue(), in_batches(groups, rows=2)
+
+
+def gathered(batches: by_parts.Batches) -> pd.DataFrame:
+    frame: pd.DataFrame = pa.Table.from_batches(list(batches)).to_pandas()
+    return frame
+
+
+def test_a_file_read_in_parts_gives_the_rows_of_the_whole_in_their_order(
+    received: pd.DataFrame, book: LoanBook
+) -> None:
+    content, tasks = as_file(received.head(5_000), rows=600)
+    found = gathered(by_parts.conformed(content, book.received, iter(tasks)))
+    pd.testing.assert_frame_equal(found, received.head(5_000), check_exact=True)
+
+
+def test_what_parts_break_is_added_up_and_told_in_the_order_of_the_whole(
+    received: pd.DataFrame, book: LoanBook
+) -> None:
+    rows = received.head(3_000)
+    broken = rows.assign(
+        education=rows["education"].mask(rows.index % 2 == 0, 99), sex=rows["sex"].mask(rows.index < 5, 9)
+    )
+    content, tasks = as_file(broken, rows=500)
+    found = gathered(by_parts.judged(content, book.received, iter(tasks)))
+    repeats = Breach(column="client_id", rule="repeats", rows=7)
+    assert list(map(str, by_parts.together(found, book.received, repeats))) == [
+        "education: has a code outside the book (1,500 rows)",
+        "client_id: repeats (7 rows)",
+        "sex: has a code outside the book (5 rows)",
+    ]
+
+
+def test_statements_and_features_of_parts_are_those_of_the_whole(received: pd.DataFrame, book: LoanBook) -> None:
+    rows, told = received.head(2_000), InForce.of(book)
+    known = {month: statements.month_of_statements(rows, month, book) for month in months_of(book)}
+    for month, whole in known.items():
+        parts = gathered(by_parts.statements_of(month, told, iter([*in_batches(rows), *in_batches(rows.head(0))])))
+        pd.testing.assert_frame_equal(parts, whole, check_exact=True)
+    month = months_of(book)[3]
+    window = {earlier: table for earlier, table in known.items() if earlier <= month}
+    profiles = statements.profiles_of(rows, book)
+    long = pd.concat([table.assign(**{by_parts.MONTH: name}) for name, table in window.items()])
+    beside = long.merge(profiles[["client_id", "credit_limit", "education"]], on="client_id")
+    halves = [beside[beside["client_id"] % 2 == rest] for rest in (0, 1)]
+    found = [gathered(by_parts.features_of(month, told, iter(in_batches(half)))) for half in halves]
+    whole = statements.features_as_of(month, window, profiles, book)
+    together = pd.concat(found).sort_values("client_id", ignore_index=True)
+    pd.testing.assert_frame_equal(together, whole, check_exact=True)
+    assert whole[[column.name for column in tables.feature_values(book)]].isna().to_numpy().any()
+
+
+def test_clients_without_a_statement_in_the_month_have_no_features(received: pd.DataFrame, book: LoanBook) -> None:
+    earlier = statements.month_of_statements(received.head(9), months_of(book)[0], book)
+    left = earlier.assign(**{by_parts.MONTH: months_of(book)[0]})
+    assert list(by_parts.features_of(months_of(book)[1], InForce.of(book), iter(in_batches(left)))) == []
+    assert list(by_parts.features_of(months_of(book)[1], InForce.of(book), iter([]))) == []
+
+
+def test_a_machine_with_another_book_computes_nothing(received: pd.DataFrame, book: LoanBook) -> None:
+    told = InForce.of(replace(book, as_of=book.as_of.replace(day=28)))
+    for computed in (
+        by_parts.statements_of(months_of(book)[0], told, iter(in_batches(received.head(3)))),
+        by_parts.features_of(months_of(book)[0], told, iter([])),
+        by_parts.met(told, iter([])),
+    ):
+        with pytest.raises(Refusal, match=f"computes by the book {book.digest}"):
+            list(computed)
