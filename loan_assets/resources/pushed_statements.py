@@ -1,0 +1,178 @@
+"""Where pushed statements rest: an append-only record, each event once by its id, in a folder or a bucket.
+
+Here: recording an event for ever and finding those of a month or of clients. Not here: what an event must hold
+(`credit.pushed`) or what follows from one (`stream`).
+
+    ids/<h>                          the event, made by whoever is first with its id; h is the SHA-256 of that id
+    statements/<month>/<client>/<h>  the same line, by whose and which month's statement it is
+
+An event is taken once both are there and forced to disk; a kill between them leaves an id that only the same event may
+use again. A line is eight hexadecimal digits of CRC-32, a space and one JSON object, as in the other logs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import dagster as dg
+
+from loan_assets.books import LoanBook
+from loan_assets.bucket import Bucket, bucket_at
+from loan_assets.credit.pushed import PushedStatement
+from loan_assets.refusal import Overtaken, Refusal
+from loan_assets.sealed import sync
+from loan_assets.settings import Settings
+
+IDS, STATEMENTS = "ids", "statements"
+
+
+class SaysOtherwise(Refusal):
+    """An event's id is on record with another content."""
+
+
+class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The record below `folder`, with a bucket this machine's copy of what is there."""
+
+    folder: str
+    bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> PushedStatements:
+        """The record that the settings name."""
+        return cls(folder=str(settings.events), bucket=bucket_at(settings.events_place))
+
+    def record(self, event: PushedStatement, book: LoanBook) -> bool:
+        """Write an event down, for ever and forced to disk; returns whether it was not on record before.
+
+        Raises:
+            SaysOtherwise: when its id is on record with another content.
+            Refusal: when the place cannot be written; nothing was taken, and the same may be sent again.
+        """
+        content = event.content(book)
+        line = b"%08x %b\n" % (zlib.crc32(content), content)
+        by_id, by_client = f"{IDS}/{_named(event)}", f"{_of_client(event.month, event.client)}/{_named(event)}"
+        if not self._create(by_id, line) and self._read(by_id) != content:
+            raise SaysOtherwise(
+                "event_id: is on record with another content.", "Send what it said before, or give it an id of its own."
+            )
+        return self._create(by_client, line)
+
+    def listed(self) -> tuple[str, ...]:
+        """The months of which statements were pushed."""
+        return self._below(STATEMENTS)
+
+    def months(self) -> dict[str, str]:
+        """The same, each with a mark that changes when another one is."""
+        found = {}
+        for month in self.listed():
+            names = "\n".join(self._names(f"{STATEMENTS}/{month}"))
+            found[month] = hashlib.sha256(names.encode()).hexdigest()[:12]
+        return found
+
+    def clients(self, month: str) -> frozenset[int]:
+        """Whose statements of a month were pushed."""
+        return frozenset(int(name) for name in self._below(f"{STATEMENTS}/{month}"))
+
+    def of_month(self, month: str, book: LoanBook) -> tuple[PushedStatement, ...]:
+        """Every event about a month.
+
+        Raises:
+            Refusal: when one of them is not what was recorded.
+        """
+        return self._events(self._names(f"{STATEMENTS}/{month}"), book)
+
+    def names_of(self, client: int, month: str) -> tuple[str, ...]:
+        """The names of the events about one client's month, by which a new one is noticed."""
+        return self._names(_of_client(month, client))
+
+    def named(self, names: Iterable[str], book: LoanBook) -> tuple[PushedStatement, ...]:
+        """Events by their names."""
+        return self._events(names, book)
+
+    def _events(self, names: Iterable[str], book: LoanBook) -> tuple[PushedStatement, ...]:
+        return tuple(PushedStatement.of_content(self._read(name), book) for name in names)
+
+    def _below(self, place: str) -> tuple[str, ...]:
+        if self.bucket:
+            return Bucket(self.bucket).folders(place)
+        folder = Path(self.folder) / place
+        return tuple(sorted(entry.name for entry in os.scandir(folder))) if folder.is_dir() else ()
+
+    def _names(self, place: str) -> tuple[str, ...]:
+        """The names of the objects below a place, drafts left out."""
+        if self.bucket:
+            return tuple(sorted(listed.name for listed in Bucket(self.bucket).names(place)))
+        root = Path(self.folder)
+        found = (path for path in (root / place).rglob("*") if path.is_file() and not path.name.startswith("."))
+        return tuple(sorted(path.relative_to(root).as_posix() for path in found))
+
+    def _create(self, name: str, line: bytes) -> bool:
+        """Write an object where none is; returns whether there was none."""
+        if not self.bucket:
+            return _create_file(Path(self.folder) / name, line)
+        try:
+            Bucket(self.bucket).create(name, line)
+        except Overtaken:
+            return False
+        return True
+
+    def _read(self, name: str) -> bytes:
+        """What was recorded under a name; a copy that is missing or damaged is brought anew."""
+        file = Path(self.folder) / name
+        content = _whole(file.read_bytes()) if file.exists() else None
+        if content is None and self.bucket:
+            held = Bucket(self.bucket).read(name)
+            content = _whole(held.data) if held else None
+            if held and content is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                draft = file.with_name(f".{uuid.uuid4().hex}")
+                draft.write_bytes(held.data)
+                draft.replace(file)
+        if content is None:
+            raise Refusal(
+                f"{self.bucket or self.folder}/{name} is not what was recorded there.",
+                "Restore the record of pushed statements from a backup; nothing else of it is lost.",
+            )
+        return content
+
+
+def _create_file(file: Path, line: bytes) -> bool:
+    """As `PushedStatements._create`, by a link, which appears whole or not at all and never over another."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{uuid.uuid4().hex}")
+    draft.write_bytes(line)
+    try:
+        sync(draft)
+        os.link(draft, file)
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    finally:
+        draft.unlink()
+    # Also where it was there: whoever made it may have been killed before this.
+    for folder in (file.parent, *list(file.parents)[1:4]):
+        sync(folder)
+    return is_new
+
+
+def _whole(line: bytes) -> bytes | None:
+    """What a line says; None where it was cut short or altered."""
+    checksum, _, content = line.rstrip(b"\n").partition(b" ")
+    try:
+        is_sound = line.endswith(b"\n") and int(checksum, 16) == zlib.crc32(content)
+    except ValueError:
+        is_sound = False
+    return content if is_sound else None
+
+
+def _named(event: PushedStatement) -> str:
+    return hashlib.sha256(event.event_id.encode()).hexdigest()
+
+
+def _of_client(month: str, client: int) -> str:
+    return f"{STATEMENTS}/{month}/{client}"
