@@ -1,0 +1,91 @@
+"""Databases of an earlier version: named by the doctor, brought to the installed one; newer ones are left alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import sqlalchemy
+
+from loan_assets.connections import newest_of, schema_of
+from loan_assets_tests.conftest import Home, loan_assets
+from loan_assets_tests.services import Postgres
+
+
+def mlflow_before_the_last_step(url: str) -> str:
+    """MLflow's tables as they were one step before the newest; at which step that is."""
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    engine = sqlalchemy.create_engine(url)
+    Base.metadata.create_all(engine)
+    config = _get_alembic_config(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "heads-1")
+    engine.dispose()
+    at, is_known = schema_of("mlflow", url)
+    assert at is not None
+    assert is_known
+    return at
+
+
+def step_back(url: str) -> str:
+    """Say of Dagster's tables that they are one step before the newest; at which step that is."""
+    from alembic.script import ScriptDirectory
+    from dagster._core.storage import alembic
+
+    scripts = ScriptDirectory(str(Path(next(iter(alembic.__path__)))))
+    before = str(scripts.get_revision("head").down_revision)
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("update alembic_version set version_num = :at"), {"at": before})
+    engine.dispose()
+    return before
+
+
+def driven(url: str) -> str:
+    return url.replace("postgresql:", "postgresql+psycopg2:")
+
+
+def test_databases_of_an_earlier_version_are_named_and_brought_to_the_installed_one(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    dagster, mlflow = postgres.database("old_dagster"), postgres.database("old_mlflow")
+    variables = {"LOAN_DAGSTER_STORAGE": dagster, "LOAN_MLFLOW_URI": mlflow}
+    made = loan_assets("migrate", home=tmp_path, LOAN_DAGSTER_STORAGE=dagster)
+    assert made.returncode == 0, made.stderr
+    assert f"mlflow's tables were at none, they are at {newest_of('mlflow')} now" in made.stdout
+    before = {"dagster": step_back(driven(dagster)), "mlflow": mlflow_before_the_last_step(driven(mlflow))}
+    named = loan_assets("doctor", "--connections", home=tmp_path, **variables)
+    assert named.returncode == 1
+    for package, at in before.items():
+        assert f"is half migrated: {package}'s tables are at {at}" in named.stdout
+    assert "loan-assets migrate`" in named.stdout
+    done = loan_assets("migrate", home=tmp_path, **variables)
+    assert done.returncode == 0, done.stderr
+    for package, at in before.items():
+        assert f"{package}'s tables were at {at}, they are at {newest_of(package)} now" in done.stdout
+    assert loan_assets("doctor", "--connections", home=tmp_path, **variables).returncode == 0
+    again = loan_assets("migrate", home=tmp_path, **variables)
+    assert again.stdout.count("nothing was to be done") == 2
+
+
+def test_files_of_a_home_are_migrated_too_and_newer_ones_are_left_alone(ran: Home, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(ran.settings.home, home)
+    url = f"sqlite:///{home}/dagster/history/runs.db"
+    before = step_back(url)
+    done = loan_assets("migrate", home=home)
+    assert done.returncode == 0, done.stderr
+    assert f"dagster's tables were at {before}" in done.stdout
+    assert re.search(r"mlflow's tables are at \w+, nothing was to be done", done.stdout)
+    engine = sqlalchemy.create_engine(f"sqlite:///{home}/mlflow/mlflow.db")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("update alembic_version set version_num = 'feedc0ffee00'"))
+    engine.dispose()
+    refused = loan_assets("migrate", home=home)
+    assert refused.returncode == 1
+    assert "The tables are of a newer mlflow than is installed (feedc0ffee00)" in refused.stderr
