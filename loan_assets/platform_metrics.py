@@ -1,94 +1,72 @@
-"""What Prometheus reads of the platform: drift, decisions, the model's age, retrainings left, runs and their failures.
+"""What Prometheus reads of the platform: decisions, data, runs and what they cost, on one page.
 
-Here: figures read off the journal and Dagster's runs when they are asked for, labels from closed lists only. Not here:
-the endpoint's figures (`bento.metrics`), alert rules (`deploy/monitoring`) or who serves this page (`webhook`).
+Here: the page, and that asking for it again reads only what is new. Not here: the figures (`journal_figures`,
+`asset_figures`, `run_figures`), the endpoint's (`bento.metrics`), alert rules (`deploy/monitoring`) or who serves this
+page (`webhook`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+import threading
+from collections.abc import Iterator
+from datetime import datetime
 
 import dagster as dg
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import Metric
 
-from loan_assets.credit.succession import Kind
+from loan_assets.asset_figures import AssetFigures
+from loan_assets.books import LoanBook
+from loan_assets.figures import page
+from loan_assets.journal_figures import decided
 from loan_assets.policy import Policy
-from loan_assets.resources.decisions import MOVED, WATCH, Step
+from loan_assets.resources.decisions import Decisions, Known
+from loan_assets.run_figures import Rates, RunFigures
 
-# What happened within it counts as recent.
-RECENT = timedelta(hours=1)
-GOING_ON = {
-    "queued": (dg.DagsterRunStatus.QUEUED,),
-    "executed": (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING),
-}
+NO_RATES = Rates()
 
 
-def page(steps: Sequence[Step], instance: dg.DagsterInstance | None, policy: Policy, now: datetime) -> bytes:
-    """The platform's figures as Prometheus reads them.
+class PlatformMetrics:
+    """The page over one journal and one history of Dagster's, who remembers what was read of them.
 
     Args:
-        steps: the journal, oldest first.
         instance: Dagster's history, None where there is none yet.
-        now: UTC.
     """
-    registry = CollectorRegistry()
 
-    def gauge(name: str, said: str, value: float) -> None:
-        Gauge(name, said, registry=registry).set(value)
+    def __init__(
+        self,
+        decisions: Decisions,
+        instance: dg.DagsterInstance | None,
+        book: LoanBook,
+        policy: Policy,
+        rates: Rates = NO_RATES,
+    ) -> None:
+        self._decisions, self._policy = decisions, policy
+        self._known = Known()
+        self._runs = RunFigures(instance, rates) if instance is not None else None
+        self._assets = AssetFigures(instance, book, policy) if instance is not None else None
+        # Two that ask at once must not add up a run twice.
+        self._turn = threading.Lock()
 
-    if steps:
-        _decided(steps, policy, now, gauge)
-    counted = Gauge("loan_decisions", "Decisions on record, by kind", ("kind",), registry=registry)
-    kinds = Counter(action.kind for step in steps for action in step.actions)
-    for kind in Kind:
-        counted.labels(kind.value).set(kinds[kind])
-    if instance is not None:
-        going = Gauge("loan_runs", "Runs queued and executed now", ("state",), registry=registry)
-        for state, statuses in GOING_ON.items():
-            going.labels(state).set(instance.get_runs_count(dg.RunsFilter(statuses=list(statuses))))
-        failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - RECENT)
-        gauge("loan_failed_runs", "Runs that failed within the last hour", instance.get_runs_count(failed))
-    return bytes(generate_latest(registry))
+    def page(self, now: datetime) -> bytes:
+        """The platform's figures as Prometheus reads them.
 
+        Args:
+            now: UTC.
 
-def _decided(steps: Sequence[Step], policy: Policy, now: datetime, gauge: Callable[[str, str, float], None]) -> None:
-    """What the journal says of drift, the champion and the question that is open."""
-    last, situation = steps[-1], steps[-1].situation
-    watched = [step for step in steps if step.kind == WATCH]
-    checks = [step for step in watched if str(step.situation.champion) in (step.evidence.get("shares") or {})]
-    if checks:
-        newest = checks[-1]
-        share = newest.evidence["shares"][str(newest.situation.champion)]
-        gauge("evidently_data_drift_score", "Share of columns that moved, at the newest check", float(share))
-    gauge("loan_drift_consecutive_breaches", "Checks in a row over the limit", situation.consecutive)
-    gauge("loan_drift_limit", "The limit that policy sets", policy.vigilance.retrain_above)
-    if watched:
-        looked = datetime.fromisoformat(watched[-1].at)
-        gauge("loan_last_watch_seconds", "Seconds since a day was looked at", (now - looked).total_seconds())
-    gauge("loan_champion_version", "Version in force by the journal", situation.champion)
-    moves = [step for step in steps if step.kind == MOVED]
-    if moves:
-        since = datetime.fromisoformat(moves[-1].at)
-        gauge("loan_champion_age_seconds", "Seconds since the champion was put in force", (now - since).total_seconds())
-        gauge("loan_move_seconds", "From the last decision to its champion in force", moves[-1].evidence["seconds"])
-    returns = [move for move in moves if _is_return(steps, move)]
-    if returns:
-        gauge("loan_time_to_revert_seconds", "From a return to its version in force", returns[-1].evidence["seconds"])
-    is_late = last.kind != MOVED and any(action.kind in (Kind.PROMOTE, Kind.ROLLBACK) for action in last.actions)
-    waits = (now - datetime.fromisoformat(last.at)).total_seconds() if is_late else 0.0
-    gauge("loan_decided_not_in_force_seconds", "Seconds that a decided champion has waited", waits)
-    gauge("loan_question_open", "1 while a change is being answered", float(situation.episode is not None))
-    challenger = situation.challenger
-    gauge("loan_challenger_version", "Version on trial, 0 where none is", challenger.number if challenger else 0)
-    month, today = policy.succession.budget_days, now.date()
-    spent = [day for day in situation.retrained if (today - date.fromisoformat(day)).days < month]
-    left = max(policy.succession.budget - len(spent), 0)
-    gauge("loan_retrainings_left", "Retrainings that the month's budget still holds", left)
+        Raises:
+            Refusal: when the journal is damaged or away.
+        """
+        with self._turn:
+            return page(self._figures(now))
 
-
-def _is_return(steps: Sequence[Step], move: Step) -> bool:
-    """Whether a move carried out a return."""
-    decided = steps[move.evidence["decided_in"] - 1]
-    return any(action.kind is Kind.ROLLBACK for action in decided.actions)
+    def _figures(self, now: datetime) -> Iterator[Metric]:
+        deliveries, outcomes = [], []
+        if self._assets is not None:
+            self._assets.look()
+            yield from self._assets.figures()
+            deliveries, outcomes = self._assets.deliveries, self._assets.outcomes
+        if self._runs is not None:
+            self._runs.look()
+            yield from self._runs.figures(now)
+        self._known = self._decisions.known_since(self._known)
+        yield from decided(self._known.steps, self._policy, now, deliveries, outcomes)

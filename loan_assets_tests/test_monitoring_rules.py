@@ -1,13 +1,13 @@
-"""What Prometheus reads of the platform, and the alerts on it: each fires where it must, and is told what to do."""
+"""The alerts, the objectives behind them, and their runbooks: each fires where it must, and is told what to do."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,115 +15,102 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from bento import metrics
-from loan_assets.credit.succession import Action, Challenger, Episode, Kind, Situation
-from loan_assets.platform_metrics import page
+from loan_assets.books import LoanBook
+from loan_assets.figures import page
+from loan_assets.journal_figures import decided
+from loan_assets.platform_metrics import PlatformMetrics
 from loan_assets.policy import POLICY
-from loan_assets.resources.decisions import FIRST, GATE, MOVED, WATCH, Decisions
-from loan_assets_tests.conftest import ROOT
+from loan_assets.resources.decisions import MOVED, Decisions
+from loan_assets_tests.conftest import ROOT, Home
+from loan_assets_tests.test_platform_metrics import recorded
 
 MONITORING, RUNBOOKS = ROOT / "deploy" / "monitoring", ROOT / "deploy" / "runbooks"
-RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
-ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
+# The rules of each file, and the files that test them.
+TESTED = {"rules.yaml": ("rules_test.yaml",), "slos.yaml": ("slos_test.yaml", "slos_days_test.yaml")}
+RULES = {file: yaml.safe_load((MONITORING / file).read_text()) for file in TESTED}
+EVERY = [rule for rules in RULES.values() for group in rules["groups"] for rule in group["rules"]]
+ALERTS = [rule for rule in EVERY if "alert" in rule]
+RECORDS = [rule for rule in EVERY if "record" in rule]
+NAMES = re.compile(r"(?<![\w:])(?:slo:[\w:]+|loan_\w+|evidently_\w+|up)(?![\w(])")
+WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+COMMANDS = {"decisions", "doctor", "watch", "webhook", "rollback", "run", "token"}
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus")
-DAY = "2026-11-24"
 
 
-def figures(content: bytes) -> dict[str, float]:
-    """Every sample by its name and labels."""
-    families = text_string_to_metric_families(content.decode())
-    return {
-        " ".join((sample.name, *sample.labels.values())): sample.value
-        for family in families
-        for sample in family.samples
-    }
-
-
-def recorded(folder: Path) -> Decisions:
-    """A journal: version 1 stands, inputs move, version 2 takes over and is left again."""
-    journal = Decisions(folder=str(folder))
-
-    def put(kind: str, situation: Situation, *kinds: Kind, **evidence: object) -> None:
-        actions = [Action(kind=one, cause="why", version=situation.champion) for one in kinds]
-        steps = journal.steps()
-        journal.record(kind, DAY, actions, situation, evidence, after=len(steps))
-
-    first = Situation(champion=1, newest=1)
-    put(FIRST, first, Kind.PROMOTE)
-    put(MOVED, first, version=1, before=0, seconds=0.5, decided_in=1)
-    moved = replace(first, consecutive=3, retrained=(DAY,), episode=Episode(since=DAY, opened=DAY, causes=("inputs",)))
-    on_trial = replace(moved, challenger=Challenger(number=2, made=DAY))
-    put(WATCH, on_trial, Kind.ALARM, Kind.RETRAIN, shares={"1": 0.42})
-    second = replace(on_trial, champion=2, archived=(1,), consecutive=0, challenger=None)
-    put(GATE, second, Kind.PROMOTE, challenger=2)
-    put(MOVED, second, version=2, before=1, seconds=1.5, decided_in=4)
-    back = replace(second, champion=1, archived=(2,), episode=None)
-    put(WATCH, back, Kind.ROLLBACK, shares={"1": 0.05, "2": 0.6})
-    return journal
-
-
-def test_the_page_says_what_the_journal_says(tmp_path: Path) -> None:
-    journal = recorded(tmp_path)
+def read_of(ran: Home, book: LoanBook, folder: Path) -> set[str]:
+    """The name of every figure that a platform with a past and an endpoint show."""
+    journal = recorded(folder)
+    (*_, last) = journal.steps()
+    returned = {"version": 1, "before": 2, "seconds": 2.5, "decided_in": last.number}
+    journal.record(MOVED, last.date, (), last.situation, returned, after=last.number)
     steps = journal.steps()
-    now = datetime.fromisoformat(steps[-1].at) + timedelta(seconds=600)
-    trial = figures(page(steps[:3], None, POLICY, now))
-    assert trial["evidently_data_drift_score"] == 0.42
-    assert trial["loan_drift_consecutive_breaches"] == 3
-    assert (trial["loan_question_open"], trial["loan_challenger_version"]) == (1, 2)
-    left = POLICY.succession.budget - ((now.date() - datetime.fromisoformat(DAY).date()).days < 30)
-    assert trial["loan_retrainings_left"] == left
-    waits = figures(page(steps, None, POLICY, now))
-    assert waits["evidently_data_drift_score"] == 0.05
-    assert waits["loan_champion_version"] == 1
-    assert waits["loan_decided_not_in_force_seconds"] == pytest.approx(600, abs=1)
-    assert (waits["loan_decisions promote"], waits["loan_decisions rollback"]) == (2, 1)
-    assert "loan_time_to_revert_seconds" not in waits
-    evidence = {"version": 1, "before": 2, "seconds": 2.5, "decided_in": 6}
-    journal.record(MOVED, DAY, (), steps[-1].situation, evidence, after=6)
-    done = figures(page(journal.steps(), None, POLICY, datetime.now(UTC)))
-    assert (done["loan_time_to_revert_seconds"], done["loan_decided_not_in_force_seconds"]) == (2.5, 0)
+    with dg.DagsterInstance.from_config(str(ran.settings.dagster_home)) as instance:
+        lived = PlatformMetrics(Decisions.over(ran.settings), instance, book, POLICY).page(datetime.now(UTC))
+    told = page(decided(steps, POLICY, datetime.now(UTC), (0.0,), (0.0,)))
+    content = (lived + told + metrics.page()).decode()
+    return {family.name for family in text_string_to_metric_families(content)} | {"up"}
 
 
-def test_runs_are_counted(tmp_path: Path) -> None:
-    @dg.op
-    def fail() -> None:
-        raise dg.Failure("the store is away")
-
-    @dg.job
-    def broken() -> None:
-        fail()
-
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.create_run_for_job(broken, status=dg.DagsterRunStatus.STARTED)
-        broken.execute_in_process(instance=instance, raise_on_error=False)
-        now = datetime.now(UTC)
-        said = figures(page(Decisions(folder=str(tmp_path)).steps(), instance, POLICY, now))
-        assert (said["loan_runs executed"], said["loan_runs queued"], said["loan_failed_runs"]) == (1, 0, 1)
-        later = figures(page((), instance, POLICY, now + timedelta(hours=2)))
-        assert later["loan_failed_runs"] == 0
-
-
-def test_every_alert_reads_figures_that_there_are(tmp_path: Path) -> None:
-    steps = recorded(tmp_path).steps()
-    with dg.DagsterInstance.ephemeral() as instance:
-        content = page(steps, instance, POLICY, datetime.now(UTC)).decode() + metrics.page().decode()
-    there = {family.name for family in text_string_to_metric_families(content)} | {"up"}
-    for alert in ALERTS:
-        named = re.findall(r"\b(?:loan_\w+|up)\b", alert["expr"])
-        assert named, alert
+def test_every_rule_reads_figures_that_there_are(ran: Home, book: LoanBook, tmp_path: Path) -> None:
+    there = read_of(ran, book, tmp_path) | {rule["record"] for rule in RECORDS}
+    for rule in EVERY:
+        named = NAMES.findall(rule["expr"])
+        assert named or rule["expr"].startswith("vector("), rule
         for name in named:
-            assert re.sub(r"_(bucket|count|sum)$", "", name) in there, (alert["alert"], name)
+            assert name in there or re.sub(r"_(bucket|count|sum|total)$", "", name) in there, (rule["expr"], name)
 
 
 def test_every_alert_has_a_runbook_with_numbered_steps_and_every_runbook_an_alert() -> None:
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {alert["alert"] for alert in ALERTS}
+    fired = {path.stem for path in RUNBOOKS.glob("*.md") if "\nFires when " in path.read_text()}
+    assert fired == {alert["alert"] for alert in ALERTS}
     for alert in ALERTS:
         text = (ROOT / alert["annotations"]["runbook_url"]).read_text()
         assert text.startswith(f"# {alert['alert']}\n")
-        assert alert["expr"] in text
+        waits = f" for {alert['for']}" if "for" in alert else ""
+        assert f"Fires when `{alert['expr']}`{waits}." in text
         assert len(re.findall(r"^\d\. ", text, re.MULTILINE)) >= 2
-        for command in re.findall(r"`loan-assets ([a-z-]+)", text):
-            assert command in {"decisions", "doctor", "watch", "webhook", "rollback"}
+        for command in re.findall(r"(?:`|^)loan-assets ([a-z-]+)", text, re.MULTILINE):
+            assert command in COMMANDS
+
+
+def test_every_objective_is_a_rule_with_its_number_and_its_bound_and_has_a_reason() -> None:
+    promised = yaml.safe_load((MONITORING / "objectives.yaml").read_text())
+    objectives = {one["slo"]: one for one in promised["objectives"]}
+    said = {
+        rule["labels"]["slo"]: float(rule["expr"].removeprefix("vector(").removesuffix(")"))
+        for rule in RECORDS
+        if rule["record"] == "slo:loan_objective:ratio"
+    }
+    assert said == {slo: one["objective"] for slo, one in objectives.items()}
+    assert all(one["reason"] and one["good"] for one in objectives.values())
+    # The fastest burn must be possible: more than all cannot go wrong.
+    assert all(14.4 * (1 - objective) < 1 for objective in said.values())
+    of_slo = {rule["labels"]["slo"]: rule["expr"] for rule in RECORDS if rule["record"] == "slo:loan_errors:ratio_5m"}
+    assert f'le="{objectives["latency"]["bound"]}"' in of_slo["latency"]
+    assert objectives["latency"]["bound"] in metrics.SECONDS
+    (in_force,) = (rule["expr"] for rule in RECORDS if rule["record"] == "slo:loan_in_force:bool")
+    assert in_force.endswith(f"<= bool {objectives['in_force']['bound']}")
+    for slo in objectives:
+        errors = {rule["record"]: rule["expr"] for rule in RECORDS if rule.get("labels") == {"slo": slo}}
+        wanted = {f"slo:loan_errors:ratio_{window}": of_slo[slo].replace("[5m]", f"[{window}]") for window in WINDOWS}
+        assert {name: expr for name, expr in errors.items() if "errors" in name} == wanted
+
+
+def test_a_budget_is_watched_over_two_windows_at_four_speeds() -> None:
+    speeds = {}
+    for rule in ALERTS:
+        found = re.findall(r"slo:loan_errors:ratio_(\w+) > ([\d.]+) \* \(1 - slo:loan_objective:ratio\)", rule["expr"])
+        if found:
+            (long, speed), (short, same) = found
+            assert speed == same
+            speeds[rule["alert"]] = (long, short, float(speed), rule["labels"]["severity"])
+    assert sorted(speeds.values()) == [
+        ("1d", "2h", 3.0, "warning"),
+        ("1h", "5m", 14.4, "critical"),
+        ("3d", "6h", 1.0, "warning"),
+        ("6h", "30m", 6.0, "critical"),
+    ]
 
 
 def promtool(*arguments: str, folder: Path = MONITORING) -> subprocess.CompletedProcess[str]:
@@ -131,22 +118,47 @@ def promtool(*arguments: str, folder: Path = MONITORING) -> subprocess.Completed
 
 
 @needs_promtool
-def test_each_alert_fires_where_it_must_and_just_where_it_must_not() -> None:
-    checked = promtool("check", "rules", "rules.yaml")
+@pytest.mark.parametrize("file", TESTED)
+def test_each_alert_fires_where_it_must_and_just_where_it_must_not(file: str) -> None:
+    checked = promtool("check", "rules", file)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    tested = promtool("test", "rules", "rules_test.yaml")
+    tested = promtool("test", "rules", *TESTED[file])
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    said = (MONITORING / "rules_test.yaml").read_text()
-    assert all(said.count(f"alertname: {alert['alert']}\n") == 2 for alert in ALERTS)
+    for group in RULES[file]["groups"]:
+        for alert in group["rules"]:
+            if "alert" in alert:
+                fires = [bool(one["exp_alerts"]) for _, test in own_tests(file, alert["alert"]) for one in judged(test)]
+                assert set(fires) == {True, False}, alert["alert"]
+
+
+def judged(test: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = test.get("alert_rule_test", [])
+    return found
+
+
+def own_tests(file: str, alert: str) -> list[tuple[str, dict[str, Any]]]:
+    """The tests of one alert, each with the file that it is in."""
+    return [
+        (name, test)
+        for name in TESTED[file]
+        for test in yaml.safe_load((MONITORING / name).read_text())["tests"]
+        if any(one["alertname"] == alert for one in judged(test))
+    ]
 
 
 @needs_promtool
 @pytest.mark.parametrize("alert", [alert["alert"] for alert in ALERTS])
 def test_an_alert_that_never_or_always_fires_does_not_pass(alert: str, tmp_path: Path) -> None:
-    shutil.copy(MONITORING / "rules_test.yaml", tmp_path)
+    (file,) = [name for name in TESTED if own_tests(name, alert)]
+    own = own_tests(file, alert)
+    (name,) = {name for name, _ in own}
+    tests = yaml.safe_load((MONITORING / name).read_text())
+    (tmp_path / name).write_text(yaml.safe_dump({**tests, "tests": [test for _, test in own]}))
+    shutil.copy(MONITORING / file, tmp_path)
+    assert promtool("test", "rules", name, folder=tmp_path).returncode == 0
     for expr in ("vector(1) > 2", "vector(1)"):
-        wrong = yaml.safe_load((MONITORING / "rules.yaml").read_text())
-        (rule,) = [one for group in wrong["groups"] for one in group["rules"] if one["alert"] == alert]
+        wrong = yaml.safe_load((MONITORING / file).read_text())
+        (rule,) = [one for group in wrong["groups"] for one in group["rules"] if one.get("alert") == alert]
         rule["expr"] = expr
-        (tmp_path / "rules.yaml").write_text(yaml.safe_dump(wrong))
-        assert promtool("test", "rules", "rules_test.yaml", folder=tmp_path).returncode != 0
+        (tmp_path / file).write_text(yaml.safe_dump(wrong))
+        assert promtool("test", "rules", name, folder=tmp_path).returncode != 0
