@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo run test test-production drill loop dev serve simulate watch mlflow doctor lint lock clean
+.PHONY: setup demo run test test-production drill loop dev serve simulate watch mlflow doctor images base-image up-production down-production lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -41,8 +41,13 @@ test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 	@$(BIN)/pytest
 
-# The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves.
-test-production: setup
+# PySpark, on top of the rest: some hundred MB that only LOAN_ENGINE=spark needs, and its tests.
+$(VENV)/.spark: deploy/spark.lock $(VENV)/.ready
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation --require-hashes -r deploy/spark.lock
+	@touch $@
+
+# The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves; the graph on Spark.
+test-production: setup $(VENV)/.spark
 	@$(BIN)/pytest -m production -rs
 
 # The endpoint's tests of endurance at full length, about half an hour; `make test` runs them in short.
@@ -73,16 +78,36 @@ mlflow: setup
 doctor: setup
 	@$(BIN)/loan-assets doctor
 
+# Both images; make images BASE=localhost/python-stand-in:3.11 after `make base-image` where no registry is reached.
+images: setup
+	@deploy/images/build.sh code && deploy/images/build.sh bento
+
+base-image:
+	@deploy/images/base.sh localhost/python-stand-in:3.11
+
+# The whole stack on this machine, from what kustomize renders, by podman; `make images` comes first. The last line is a
+# score; Dagster's pages are at http://127.0.0.1:3080, MLflow's at :5000, figures at :3100, the endpoint at :3000.
+up-production: setup
+	@deploy/images/up.sh $$(deploy/images/build.sh code) $$(deploy/images/build.sh bento) $$(deploy/images/build.sh stand-ins)
+
+down-production:
+	@deploy/images/down.sh
+
 lint: setup
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/lint-imports && $(BIN)/mypy
 
 # Resolve again from setup.cfg; review the diff like code.
-# What images are built from is the same, without the tools of development.
+# What images are built from is the same, without the tools of development; the box's has what the box runs on.
+BOX = 'from loan_assets.resources.bento_store import PACKAGES; print(*PACKAGES, sep="\n")'
 LOCKED = $(BIN)/uv pip compile setup.cfg --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-header --no-annotate -q
 lock: setup
 	@$(LOCKED) --extra dev --extra production -o requirements.lock
 	@$(LOCKED) --extra production -c requirements.lock -o deploy/requirements.lock
+	@$(BIN)/python -c $(BOX) | $(subst setup.cfg,-,$(LOCKED)) -c requirements.lock -o bento/requirements.lock
+	@echo 'moto[s3,server]' | $(subst setup.cfg,-,$(LOCKED)) -c requirements.lock -o deploy/images/stand-ins.lock
+	@$(LOCKED) --extra spark -c requirements.lock \
+	  $$(awk -F '[[= ]' '/^[a-z]/ {print "--no-emit-package", $$1}' requirements.lock) -o deploy/spark.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
