@@ -19,8 +19,8 @@ from pathlib import Path
 
 from loan_assets.refusal import Refusal
 
-PREDICT, ADMIN = "predict", "admin"
-SCOPES = frozenset({PREDICT, ADMIN})
+PREDICT, PUSH, ADMIN = "predict", "push", "admin"
+SCOPES = frozenset({PREDICT, PUSH, ADMIN})
 MEND = "Mend the file that LOAN_TOKENS names; `loan-assets token` makes its lines."
 LINE = re.compile(r"(?P<caller>[\w.-]+)\s+(?P<scopes>[a-z,]+)\s+(?P<digest>[0-9a-f]{64})")
 

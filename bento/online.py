@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as midnight
 from functools import lru_cache
@@ -33,6 +33,7 @@ from loan_assets.online_table import (
     instant_of,
     pointer_of,
     read_online,
+    read_pushed,
 )
 from loan_assets.policy import POLICY
 from loan_assets.prediction_record import BY_CLIENT
@@ -52,6 +53,16 @@ class Taken:
     stale_before: int
     digest: str
     table: OnlineTable | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """Rows that were pushed over a table, by client, and how many bytes of their file hold them."""
+
+    digest: str = ""
+    rows: Mapping[int, np.void] = field(default_factory=dict)
+    whole: int = 0
+    is_sound: bool = True
 
 
 class Online(ABC):
@@ -149,11 +160,28 @@ class Online(ABC):
 
 
 class OnlineInFiles(Online):
-    """The table below a folder, in memory."""
+    """The table below a folder, in memory, and the rows that were pushed since, by client."""
 
     def __init__(self, root: Path, book: LoanBook) -> None:
         self._root = root
+        self._pushed = Pushed()
         super().__init__(book)
+
+    def look(self) -> None:
+        """Take over a table that was put in force since, then the rows that were pushed since."""
+        super().look()
+        if (taken := self._taken) is None:
+            return
+        before = self._pushed if self._pushed.digest == taken.digest else Pushed(digest=taken.digest)
+        try:
+            rows, whole = read_pushed(self._root, taken.digest, len(taken.facts.features), before.whole)
+        except Refusal as reason:
+            if before.is_sound:
+                self.refusals += 1
+                said.error("Rows that were pushed are passed over: %s", reason)
+            self._pushed = replace(before, is_sound=False)
+            return
+        self._pushed = Pushed(digest=taken.digest, rows={**before.rows, **rows}, whole=whole) if rows else before
 
     def _pointer(self) -> str | None:
         return pointer_of(self._root)
@@ -165,8 +193,13 @@ class OnlineInFiles(Online):
     async def _rows(self, clients: Sequence[int], taken: Taken) -> Rows:
         table = taken.table
         assert table is not None  # held here
-        rows = table.rows_of(clients)
-        return table.as_of[rows], table.features[rows]
+        rows, pushed = table.rows_of(clients), self._pushed
+        as_of, features = table.as_of[rows], table.features[rows]
+        if pushed.rows and pushed.digest == taken.digest:
+            for place, client in enumerate(clients):
+                if (row := pushed.rows.get(client)) is not None:
+                    as_of[place], features[place] = row["as_of"], row["features"]
+        return as_of, features
 
 
 class OnlineInRedis(Online):

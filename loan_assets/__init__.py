@@ -19,15 +19,25 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `bucket.py`: a place in an object store, and the few operations on it that everything else is built on.
 - `mirror.py`: shelves of sealed folders in a bucket, and their copy on this machine.
 - `shipped_log.py`: the endpoint's log in a bucket, shipped in parts, and put together again.
+- `place.py`: files by name in a folder or a bucket, as backups are read and written.
+- `vault.py`: what a backup place holds, contents by their digest and the backups that name them.
 - `online_redis.py`: the same table in Redis, for endpoints on many machines.
 - `settings.py`: where things are; every environment variable, read once.
 - `findings.py`: what an examination finds, a line a place, and what to do about it.
 - `connections.py`: places on other machines, and whether they keep the promises that the platform is built on.
+- `databases.py`: SQLite and Postgres as files, copied while others write.
 - `home.py`: the folder in which all state lives, made ready before anything runs.
 - `resources/`: one door per outside system (files, Feast, MLflow, BentoML), where Dagster enters.
+- `backup_parts.py`: what belongs into a backup, and in which order it is read.
 - `killed_runs.py`: telling which unfinished runs live, and ending those whose process is gone.
 - `asked_runs.py`: the run that carries out a step of the journal, and when it is asked for again after it failed.
-- `platform_metrics.py`: what Prometheus reads of the platform, off the journal and Dagster's runs.
+- `machines.py`: on which machines a run's steps are executed, and how large those are.
+- `figures.py`: a figure as Prometheus reads it.
+- `journal_figures.py`: what the journal of decisions says in figures.
+- `asset_figures.py`: what the newest assets say in figures: freshness, fairness, drift, arrivals.
+- `run_figures.py`: what Dagster's runs have cost and how they ended.
+- `platform_metrics.py`: what Prometheus reads of the platform, these figures on one page.
+- `stream.py`: a pushed statement on record and served, wherever it is met again.
 - `reign.py`: the rule of succession as the platform lives it, each step written down before anything acts on it.
 - `assets/`: the graph: book, features, model, registry, serving, monitoring, outcomes, succession. A file, a group.
 - `buttons.py`: what a person may ask of the succession in the Dagster UI.
@@ -37,7 +47,11 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `summary.py`: what came of it, on one screen.
 - `doctor.py`: what is there, what is missing or damaged, and what to do about it.
 - `endpoint.py`: the champion's Bento as a running server on this machine.
-- `webhook.py`: a way in for monitoring systems, an alarm over HTTP.
+- `webhook.py`: a way in for other systems, alarms and statements over HTTP.
+- `backup.py`: everything that cannot be derived again, taken into a backup while the platform runs.
+- `audit.py`: a day on record, for who has to answer for it: the champion, its data, its approval, its groups.
+- `migration.py`: databases of an earlier version brought to the tables of the installed one.
+- `restore.py`: a backup put back into empty places, and what is derived made again.
 - `due_runs.py`: what was decided and is not carried out yet, seen to from a terminal.
 - `rehearsal.py`: days lived through at the endpoint, for real.
 - `simulated_home.py`: a home of its own for a history that is lived through.

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loan_assets.refusal import Away, Overtaken, Refusal
+from loan_assets.refusal import Away, Gone, Overtaken, Refusal
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -169,6 +169,10 @@ class Bucket:
                     "Run again; it will start from what is there now.",
                 ) from faster
 
+    def _no_bucket(self) -> Refusal:
+        step = "Make the bucket, or correct the variable that names it."
+        return Refusal(f"{self.url} is in no bucket that is there.", step)
+
     @cached_property
     def _quick(self) -> ObjectStore:
         """For what is small: nobody waits long to hear that the store is away."""
@@ -199,23 +203,29 @@ class Bucket:
             if missing.filename is not None:
                 raise  # a folder of this machine, which its own reader tells of
             if _has_no_bucket(missing):
-                step = "Make the bucket, or correct the variable that names it."
-                raise Refusal(f"{self.url} is in no bucket that is there.", step) from missing
+                raise self._no_bucket() from missing
             step = "Run again; another version may have taken its place. Else restore it from a backup."
-            raise Refusal(f"{self.url}/{name} is not there any more.", step) from missing
+            raise Gone(f"{self.url}/{name} is not there any more.", step) from missing
         except (PermissionDeniedError, UnauthenticatedError) as denied:
-            raise Refusal(
-                f"{self.url} may not be used with these credentials ({name or 'a request'} was denied).",
-                "Give this key, or the role of this machine, the right to read, write, list and delete there.",
-            ) from denied
+            raise self._denied(name) from denied
         except BaseError as failed:
+            if _has_no_bucket(failed):
+                raise self._no_bucket() from failed
             said = _first_line(failed)
+            if "Access Denied" in said:  # of several objects at once
+                raise self._denied(name) from failed
             if said.endswith("builder error"):
                 said = f"its endpoint is plain HTTP, which {PLAIN_HTTP} does not allow"
             raise Away(
                 f"{self.url} cannot be reached: {said}.",
                 "Check that the store is up, and AWS_ENDPOINT_URL and the network policy; then run again.",
             ) from failed
+
+    def _denied(self, name: str) -> Refusal:
+        return Refusal(
+            f"{self.url} may not be used with these credentials ({name or 'a request'} was denied).",
+            "Give this key, or the role of this machine, the right to do it; deploy/iam has a policy for each part.",
+        )
 
 
 def _has_no_bucket(missing: Exception) -> bool:

@@ -91,6 +91,25 @@ def dev() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev"])
 
 
+@app.command("exec", context_settings={"ignore_unknown_options": True})
+@explained
+def execute(
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+    check: bool = typer.Option(True, help="Find every place on another machine fit to be used, first."),
+) -> None:
+    """Become another command, Dagster's say, with this platform's home and databases named as it needs them."""
+    from loan_assets.home import prepare
+
+    if check:
+        ready()
+    else:
+        prepare(settings_here())
+    try:
+        os.execvp(command[0], command)
+    except OSError as failed:
+        raise Refusal(f"{command[0]} cannot be started: {failed.strerror}.", "Name a command of this image.") from None
+
+
 @app.command()
 @explained
 def run() -> None:
@@ -211,16 +230,47 @@ def webhook(
     host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only with LOAN_TOKENS."),
     port: int = typer.Option(3100, help="Port."),
 ) -> None:
-    """Serve monitoring systems: GET /metrics, and POST /alarm with {"why": …, "by": …} or as Alertmanager's webhook."""
+    """Serve other systems: GET /metrics, POST /alarm ({"why": …, "by": …}, or Alertmanager's), POST /statements."""
+    import threading
+
     import dagster as dg
 
+    from loan_assets.run_figures import Rates
+    from loan_assets.stream import Stream
     from loan_assets.webhook import webhook_server
 
     reign, settings = _reign(), settings_here()
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        server = webhook_server(reign, host, port, settings.tokens, instance)
-        typer.echo(f"Alarms are taken at http://{host}:{port}/alarm, figures given at /metrics")
+        stream = Stream.over(settings)
+        server = webhook_server(reign, host, port, settings.tokens, instance, Rates.of(settings), stream)
+        threading.Thread(target=stream.warm, daemon=True).start()
+        typer.echo(f"Alarms are taken at http://{host}:{port}/alarm, statements at /statements, figures at /metrics")
         server.run()
+
+
+@app.command()
+@explained
+def push(
+    file: Annotated[str, typer.Argument(help="Events, one JSON object a line, or Parquet; - for standard input.")],
+) -> None:
+    """Take clients' statements as they happen: each on record once by its event_id, and served at once.
+
+    Those that cannot be taken are listed by their position, and the exit code is 2; the others are taken.
+    """
+    from datetime import UTC, datetime
+
+    settings = ready()
+    from loan_assets.stream import Stream, events_in
+
+    told = events_in(file)
+    answer = Stream.over(settings).take(told, datetime.now(UTC))
+    typer.echo(f"{len(answer.taken):,} taken, {len(answer.known):,} known, {len(answer.refused):,} refused")
+    for position, why in answer.refused.items():
+        typer.echo(f"event {position}: {why}", err=True)
+    if answer.unserved:
+        raise Refusal(f"They are on record, but not served yet: {answer.unserved}", "Then push the same again.")
+    if answer.refused:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -248,11 +298,20 @@ def _reign() -> Reign:
     return Reign.over(ready())
 
 
+@app.command("put-in-force")
+@explained
+def put_in_force() -> None:
+    """Have alias, release and pointer follow the journal, as a run would; nothing is decided by it."""
+    reign = _reign()
+    reign.put_in_force()
+    typer.echo(f"Version {reign.history.releases.champion().version} is in force")
+
+
 @app.command()
 @explained
 def token(
     caller: str = typer.Argument(help="Whose token it is."),
-    scope: Annotated[list[str], typer.Option(help="predict, admin; may be given twice.")] = ["predict"],  # noqa: B006
+    scope: Annotated[list[str], typer.Option(help="predict, push, admin; may be given twice.")] = ["predict"],  # noqa: B006
 ) -> None:
     """Make a token for a caller of the endpoint: shown once, recognised by its digest in the file LOAN_TOKENS."""
     from bento.access import new_token
@@ -371,16 +430,76 @@ def doctor(
         findings = examined(settings_here())
     else:
         from loan_assets.doctor import examine
+        from loan_assets.home import name_drivers
 
-        findings = examine(settings_here())
+        settings = settings_here()
+        name_drivers(settings)
+        findings = examine(settings)
     if not print_findings(findings):
         raise typer.Exit(1)
 
 
 @app.command()
 @explained
-def mlflow(port: int = typer.Option(5000, help="Port on 127.0.0.1.")) -> None:
-    """Open MLflow's own pages on the runs and versions made here."""
+def backup(
+    to: Annotated[str, typer.Option(help="A folder, or a bucket's place like s3://bank/backups/loans.")],
+    keep: Annotated[int, typer.Option(min=0, help="How many backups stay there; 0 for all.")] = 0,
+) -> None:
+    """Back up everything that cannot be derived again, while the platform runs; secrets are not in it."""
+    from loan_assets.backup import back_up, print_made
+
+    print_made(back_up(settings_here(), to, keep))
+
+
+@app.command()
+@explained
+def restore(
+    place: Annotated[str, typer.Option("--from", help="The place that `backup --to` was given.")],
+    which: Annotated[str, typer.Option(help="A backup's name; the newest by default.")] = "",
+    lists: Annotated[bool, typer.Option("--list", help="Only say which backups are there.")] = False,
+    checks: Annotated[bool, typer.Option("--check", help="Only read it from end to end.")] = False,
+) -> None:
+    """Make a platform of a backup, in an empty home and empty places; safe to repeat when it was killed."""
+    from loan_assets.restore import backups_at, checked, print_restored
+    from loan_assets.restore import restore as put_back
+
+    if lists:
+        typer.echo("\n".join(backups_at(place)))
+    elif checks:
+        name, whole = checked(place, which)
+        typer.echo(f"{name} of {whole.made[:19]} UTC is whole: {len(whole.contents()):,} contents read")
+    else:
+        print_restored(put_back(settings_here(), place, which))
+
+
+@app.command()
+@explained
+def migrate() -> None:
+    """Bring the tables of Dagster and MLflow to the installed versions; stop the platform and back it up first."""
+    from loan_assets.home import prepare
+    from loan_assets.migration import migrate as bring
+
+    for migrated in bring(prepare(settings_here())):
+        typer.echo(str(migrated))
+
+
+@app.command()
+@explained
+def audit(day: Annotated[str, typer.Argument(help="A day, 2026-11-24 style.")]) -> None:
+    """Say who was champion on a day, who approved it, what it learned from, who answered, and how groups fared."""
+    from loan_assets.audit import told_of
+
+    for line in told_of(settings_here(), day):
+        typer.echo(line)
+
+
+@app.command()
+@explained
+def mlflow(
+    host: str = typer.Option("127.0.0.1", help="Address; beyond this machine only behind a gateway that knows people."),
+    port: int = typer.Option(5000, help="Port."),
+) -> None:
+    """Open MLflow's own pages on the runs and versions made here; they let everybody in who reaches them."""
     settings = settings_here()
     from loan_assets.resources.experiments import connected
 
@@ -388,7 +507,8 @@ def mlflow(port: int = typer.Option(5000, help="Port on 127.0.0.1.")) -> None:
     # Through the environment, for an argument is seen by everybody on the machine.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.mlflow_uri
     python = [sys.executable, "-m", "mlflow", "ui"]
-    os.execv(sys.executable, [*python, "--host", "127.0.0.1", "--port", str(port)])
+    # A worker holds half a gigabyte, and one is enough for people.
+    os.execv(sys.executable, [*python, "--host", host, "--port", str(port), "--workers", "1"])
 
 
 if __name__ == "__main__":

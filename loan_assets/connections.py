@@ -28,8 +28,8 @@ LONGEST = 12.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 # Where each vendor keeps the steps by which its schema has changed, the newest of which a database must be at.
 SCHEMAS = {
-    "LOAN_DAGSTER_STORAGE": ("dagster", "_core/storage/alembic", "dagster instance migrate"),
-    "LOAN_MLFLOW_URI": ("mlflow", "store/db_migrations", "mlflow db upgrade $LOAN_MLFLOW_URI"),
+    "LOAN_DAGSTER_STORAGE": ("dagster", "_core/storage/alembic"),
+    "LOAN_MLFLOW_URI": ("mlflow", "store/db_migrations"),
 }
 
 
@@ -58,6 +58,8 @@ def connections_of(settings: Settings) -> tuple[Connection, ...]:
         ("LOAN_RELEASES", "releases", settings.releases_place),
         ("LOAN_PREDICTIONS", "the endpoint's log", settings.predictions_place),
         ("LOAN_DECISIONS", "the journal of decisions", settings.decisions_place),
+        ("LOAN_EVENTS", "pushed statements", settings.events_place),
+        ("LOAN_BENTOS", "Bentos", settings.bentos_place),
         ("LOAN_MLFLOW_ARTIFACTS", "MLflow's artifacts", settings.mlflow_artifacts),
     )
     return tuple(
@@ -162,7 +164,7 @@ def _schema(connection: Connection, tables: set[str], at: Sequence[str]) -> str:
         return f"{len(tables)} tables"
     if not tables:
         return "empty, its tables are made at first use"
-    package, steps, command = SCHEMAS[connection.variable]
+    package, steps = SCHEMAS[connection.variable]
     head, known = _newest(package, steps)
     if list(at) == [head]:
         return f"{package}'s tables at {head}"
@@ -172,7 +174,7 @@ def _schema(connection: Connection, tables: set[str], at: Sequence[str]) -> str:
     found = f"at {at[0]}" if at else "without a version"
     raise Refusal(
         f"{connection} is half migrated: {package}'s tables are {found}, {head} is needed.",
-        f"Back it up, then run `{command}`.",
+        "Stop the platform, back it up, then run `loan-assets migrate`.",
     )
 
 
@@ -184,6 +186,26 @@ def _newest(package: str, steps: str) -> tuple[str, set[str]]:
     assert found.origin is not None
     scripts = ScriptDirectory(str(Path(found.origin).parent / steps))
     return str(scripts.get_current_head()), {script.revision for script in scripts.walk_revisions()}
+
+
+def newest_of(package: str) -> str:
+    """The step at which the tables of an installed vendor are when they are new."""
+    return _newest(package, dict(SCHEMAS.values())[package])[0]
+
+
+def schema_of(package: str, url: str) -> tuple[str | None, bool]:
+    """At which step a vendor's tables in a database are, None where there are none; and whether the vendor knows it."""
+    from sqlalchemy import create_engine, inspect, text
+
+    engine = create_engine(url)
+    try:
+        with engine.connect() as database:
+            if "alembic_version" not in inspect(database).get_table_names():
+                return None, True
+            at = database.execute(text("select version_num from alembic_version")).scalar()
+    finally:
+        engine.dispose()
+    return at, at in _newest(package, dict(SCHEMAS.values())[package])[1]
 
 
 def _bucket(connection: Connection) -> str:

@@ -14,11 +14,13 @@ from loan_assets.assets import book, features, model, monitoring, outcomes, regi
 from loan_assets.books import tables, the_book
 from loan_assets.bucket import bucket_at
 from loan_assets.home import name_drivers
+from loan_assets.machines import executor_of
 from loan_assets.policy_file import the_policy
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore
 from loan_assets.resources.catalog import column_schema
 from loan_assets.resources.decisions import Decisions
+from loan_assets.resources.engine import Engine
 from loan_assets.resources.experiments import Experiments
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.landing import Landing
@@ -27,6 +29,7 @@ from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
 from loan_assets.resources.outcome_landing import OutcomeLanding
 from loan_assets.resources.prediction_logs import PredictionLogs
+from loan_assets.resources.pushed_statements import PushedStatements
 from loan_assets.resources.registry import Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
@@ -83,19 +86,23 @@ def told(variable: str, place: str) -> str:
 def resources(settings: Settings) -> dict[str, object]:
     """Every door, opened on the places that the settings name."""
     name_drivers(settings)
+    engine = Engine.over(settings)
     tracking = told("LOAN_MLFLOW_URI", settings.mlflow_uri)
     artifacts = told("LOAN_MLFLOW_ARTIFACTS", settings.mlflow_artifacts)
     return {
         "io_manager": AssetStore.over(settings),
+        "engine": engine,
         "source": LoanSource(location=told("LOAN_SOURCE", settings.source)),
         "landing": Landing(place=told("LOAN_LANDING", settings.landing)),
         "feature_store": FeatureStoreDoor(
             folder=str(settings.feast),
             registry=told("LOAN_FEAST_REGISTRY", settings.feast_registry),
             online=told("LOAN_FEAST_ONLINE", settings.feast_online),
+            engine=engine,
             bucket=bucket_at(settings.feast_place),
         ),
         "online_tables": OnlineTables(root=told("LOAN_ONLINE", settings.online)),
+        "pushed_statements": PushedStatements.over(settings),
         "outcome_landing": OutcomeLanding(place=told("LOAN_OUTCOMES", settings.outcomes)),
         "decisions": Decisions.over(settings),
         "memory": Memory.over(settings),
@@ -103,20 +110,24 @@ def resources(settings: Settings) -> dict[str, object]:
         "experiments": Experiments(tracking_uri=tracking, artifacts=artifacts),
         "registry": Registry(tracking_uri=tracking, artifacts=artifacts),
         "release_store": ReleaseStore.over(settings),
-        "bento_store": BentoStore(home=str(settings.bentoml_home)),
+        "bento_store": BentoStore.over(settings),
     }
 
 
 whole_graph = dg.define_asset_job(
     "whole_graph",
     selection=dg.AssetSelection.all() - sensors.daily,
-    executor_def=dg.in_process_executor,
     description="Everything, from the delivery to the Bento and every client's score.",
 )
 
+SETTINGS = Settings.from_environment()
+ASSETS = sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)]))
+CHECKS = dg.load_asset_checks_from_modules(list(GALLERY))
+STEPS = [*(asset.node_def.name for asset in ASSETS), *(check.node_def.name for check in CHECKS)]
+
 defs = dg.Definitions(
-    assets=sensors.with_automation(dg.map_asset_specs(stamped, [asset for room in GALLERY for asset in hung_in(room)])),
-    asset_checks=dg.load_asset_checks_from_modules(list(GALLERY)),
+    assets=ASSETS,
+    asset_checks=CHECKS,
     jobs=[
         whole_graph,
         sensors.retrain,
@@ -133,9 +144,10 @@ defs = dg.Definitions(
         sensors.act_on_decisions,
         sensors.outcomes_arrive,
         sensors.statements_arrive,
+        sensors.statements_are_pushed,
         sensors.clear_killed_runs,
     ],
     schedules=[sensors.nightly_watch],
-    executor=dg.in_process_executor,
-    resources=resources(Settings.from_environment()),
+    executor=executor_of(SETTINGS, STEPS),
+    resources=resources(SETTINGS),
 )

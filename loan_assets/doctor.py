@@ -24,6 +24,7 @@ from loan_assets.release import Release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
 from loan_assets.resources.decisions import Decisions
+from loan_assets.resources.engine import Engine
 from loan_assets.resources.experiments import MODEL_DIGEST
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.online_store import OnlineTables
@@ -44,6 +45,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         ("Home", _home),
         ("Elsewhere", lambda settings: iter(examined(settings))),
         ("Runs", _runs),
+        ("Engine", _engine),
         ("Loan book", _source),
         ("Assets", _assets),
         ("Feast", _feast),
@@ -121,6 +123,10 @@ def _runs(settings: Settings) -> Iterator[Finding]:
         found=f"{len(live)} executed now, {queued} queued{named}",
         next_step="Queued runs start one after the other while `make dev` is open." if queued else "",
     )
+
+
+def _engine(settings: Settings) -> Iterator[Finding]:
+    yield Finding(place="Engine", state="well", found=Engine.over(settings).tried())
 
 
 def _source(settings: Settings) -> Iterator[Finding]:
@@ -201,7 +207,7 @@ def _bento(settings: Settings) -> Iterator[Finding]:
         yield Finding(place="Bento", state="missing", found="none built", next_step="Run `loan-assets run`.")
         return
     bento: BuiltBento = store.read("loan_bento", BuiltBento)
-    BentoStore(home=str(settings.bentoml_home)).verified(bento)
+    BentoStore.over(settings).verified(bento)
     yield Finding(place="Bento", state="well", found=f"{bento.tag}, verified")
 
 

@@ -133,7 +133,7 @@ def serve_command(settings: Settings, port: int, workers: int, host: str = HOST)
     if not settings.tokens and not is_loopback(host):
         raise open_port(host)
     champion = ReleaseStore.over(settings).champion()
-    tag = BentoStore(home=str(settings.bentoml_home)).tag_of(champion.version, champion.digest)
+    tag = BentoStore.over(settings).tag_of(champion.version, champion.digest)
     environment = {
         **os.environ,
         "BENTOML_HOME": str(settings.bentoml_home),

@@ -13,6 +13,8 @@ from pathlib import Path
 from loan_assets.refusal import Refusal
 from loan_assets.settings import Settings
 
+# Lies in a home into which a backup is being put back.
+RESTORING = ".restoring"
 MARK = "# Written by loan_assets from its settings; remove this line to keep changes made here.\n"
 # As it began before it had that mark.
 OURS = (MARK, "# Dagster's own settings for this home; storage is SQLite in this folder unless it is configured here.")
@@ -24,6 +26,8 @@ telemetry:
 concurrency:
   runs:
     max_concurrent_runs: 1
+  pools:
+    default_limit: 1
 """
 # The URL holds a password and is read from the environment by whoever opens the storage.
 IN_POSTGRES = """\
@@ -39,8 +43,9 @@ def prepare(settings: Settings) -> Settings:
     """Make the home and Dagster's folder in it, and point this process at them.
 
     Raises:
-        Refusal: when the place is a file or cannot be written.
+        Refusal: when the place is a file or cannot be written, or is half restored from a backup.
     """
+    refuse_half_restored(settings)
     try:
         settings.dagster_home.mkdir(parents=True, exist_ok=True)
         instance = settings.dagster_home / "dagster.yaml"
@@ -62,6 +67,19 @@ def prepare(settings: Settings) -> Settings:
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     name_drivers(settings)
     return settings
+
+
+def refuse_half_restored(settings: Settings) -> None:
+    """Let nothing begin in a home into which a backup is being put back.
+
+    Raises:
+        Refusal: where that is so, or was cut off.
+    """
+    if (settings.home / RESTORING).exists():
+        raise Refusal(
+            f"{settings.home} is being restored from a backup, or was when that was killed.",
+            "Let it end, or run the same `loan-assets restore` again: it goes over the same places.",
+        )
 
 
 def name_drivers(settings: Settings) -> None:

@@ -86,6 +86,11 @@ def end_killed_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
     return tuple(run for run in killed if _end(instance, run))
 
 
+def end_begun_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
+    """Mark every run that had begun as failed: in a history that was put back from a backup none of them lives."""
+    return tuple(run for run in begun_runs(instance) if _end(instance, run))
+
+
 def _end(instance: dg.DagsterInstance, killed: BegunRun) -> bool:
     run = instance.get_run_by_id(killed.run_id)
     # Read again: it may have ended properly between the list and the look at its process.
@@ -144,8 +149,10 @@ def _is_this_machine_s(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool
     """Whether the run's process can only be here: a history in a file of ours, and a launcher that starts processes."""
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
     is_near = server.get("host", "localhost") in ("localhost", "127.0.0.1")
-    is_default = isinstance(instance.run_launcher, DefaultRunLauncher)
-    return is_near and is_default and isinstance(instance.run_storage, SqliteRunStorage)
+    # A launcher of a cluster asks for the cluster's token when it is opened, which a code server has none of.
+    if not is_near or not isinstance(instance.run_storage, SqliteRunStorage):
+        return False
+    return isinstance(instance.run_launcher, DefaultRunLauncher)
 
 
 def _is_listening(tags: Mapping[str, str]) -> bool:

@@ -7,7 +7,8 @@ Here: its keys, their writing and reading. Not here: the table in files (`online
     loan:online:<digest>:clients client numbers, int64, ascending
     loan:online:<digest>:<n>     one client's row: its newest statement, int64 microseconds, then float32 features
 
-Little-endian throughout. Rows of a table that was replaced stay for an hour, for endpoints that have not seen it yet.
+Little-endian throughout. A row that was pushed replaces the client's row of the table in force. Rows of a table that
+was replaced stay for an hour, for endpoints that have not seen it yet.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loan_assets.online_table import AGAIN, FORMAT, OnlineFacts, OnlineTable, UnknownClients
+from loan_assets.online_table import (
+    AGAIN,
+    FORMAT,
+    OnlineFacts,
+    OnlineTable,
+    UnknownClients,
+    packed,
+    require_book,
+    row_of,
+)
 from loan_assets.refusal import Refusal
 
 POINTER = "loan:online"
@@ -69,9 +79,9 @@ def publish(
     """
     order = np.argsort(clients, kind="stable")
     numbers = clients[order].astype("<i8")
-    packed = _packed(as_of[order], features[order])
+    values = packed(as_of[order], features[order])
     said = json.dumps(asdict(facts), sort_keys=True)
-    digest = hashlib.sha256(said.encode() + numbers.tobytes() + packed.tobytes()).hexdigest()
+    digest = hashlib.sha256(said.encode() + numbers.tobytes() + values.tobytes()).hexdigest()
     with told(place):
         server = connected(place)
         before = _text(server.get(POINTER))
@@ -81,13 +91,36 @@ def publish(
         for start in range(0, len(numbers), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
             server.mset(
-                {_key(digest, int(n)): row.tobytes() for n, row in zip(numbers[rows], packed[rows], strict=True)}
+                {_key(digest, int(n)): row.tobytes() for n, row in zip(numbers[rows], values[rows], strict=True)}
             )
         server.mset({f"{POINTER}:{digest}": said, f"{POINTER}:{digest}:clients": numbers.tobytes()})
         server.set(POINTER, digest)
         if before:
             _forget(server, before)
     return digest
+
+
+def write_over(
+    place: str, book_digest: str, clients: NDArray[np.int64], as_of: NDArray[np.int64], features: NDArray[np.float32]
+) -> None:
+    """Replace some clients' rows of the table in force; of one that takes its place meanwhile as well.
+
+    Raises:
+        Refusal: when no table of this book is in force, or the server cannot be reached; the same may be tried again.
+    """
+    values = packed(as_of, features)
+    written: str | None = ""
+    with told(place):
+        server = connected(place)
+        while (digest := pointer_of(server)) != written:
+            require_book(read_facts(server, digest) if digest else None, book_digest)
+            assert digest is not None  # there are facts of it
+            with server.pipeline(transaction=False) as together:
+                for client, value in zip(clients.tolist(), values, strict=True):
+                    # A replaced table is forgotten in an hour, and this row with it.
+                    together.set(_key(digest, client), value.tobytes(), keepttl=True)
+                together.execute()
+            written = digest
 
 
 def pointer_of(server: Any) -> str | None:
@@ -123,7 +156,7 @@ def rows_from(values: Sequence[bytes | None], features: int) -> tuple[NDArray[np
     strangers = [position for position, value in enumerate(values) if value is None]
     if strangers:
         raise UnknownClients(strangers)
-    kind = _row(features)
+    kind = row_of(features)
     content = b"".join(value for value in values if value is not None)
     if len(content) != len(values) * kind.itemsize:
         raise Refusal("The online table in Redis has rows of another length than its features.", AGAIN)
@@ -164,16 +197,6 @@ def _forget(server: Any, digest: str) -> None:
 
 def _key(digest: str, client: int) -> str:
     return f"{POINTER}:{digest}:{client}"
-
-
-def _row(features: int) -> np.dtype[np.void]:
-    return np.dtype([("as_of", "<i8"), ("features", "<f4", (features,))])
-
-
-def _packed(as_of: NDArray[np.int64], features: NDArray[np.float32]) -> NDArray[np.void]:
-    rows = np.empty(len(as_of), dtype=_row(features.shape[1]))
-    rows["as_of"], rows["features"] = as_of, features
-    return rows
 
 
 def _text(value: Any) -> str | None:

@@ -8,15 +8,18 @@ about. It is written from the feature store and held equal to it by a check.
     as_of.npy      the instant of each client's newest statement, int64 microseconds since 1970 UTC, shape (clients,)
     features.npy   float32, shape (clients, features)
 
-It is read into memory whole, so that what is answered from is what was verified.
+It is read into memory whole, so that what is answered from is what was verified. Rows that were pushed since stand in
+a file beside it, `pushed/<first 16 of its digest>.log`, a line each: eight hexadecimal digits of CRC-32, the client,
+and its row as in Redis (int64 microseconds, float32 features, little-endian) in hexadecimal digits. The last counts.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from loan_assets.sealed import contents, in_force, pointed_at
 
 FORMAT = "loan-assets/online/2"
 SHELF = "clients"
+PUSHED = "pushed"
 FACTS, CLIENTS, AS_OF, FEATURES = "online.json", "clients.npy", "as_of.npy", "features.npy"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AGAIN = "Materialize online_features again."
@@ -83,6 +87,17 @@ class OnlineTable:
         """
         return np.asarray(self.features[self.rows_of(clients)])
 
+    def with_rows(self, rows: Mapping[int, np.void]) -> OnlineTable:
+        """The table with other rows for some of its clients.
+
+        Raises:
+            UnknownClients: when some of them are not there.
+        """
+        places, values = self.rows_of(list(rows)), np.array(list(rows.values()), dtype=row_of(len(self.facts.features)))
+        as_of, features = self.as_of.copy(), self.features.copy()
+        as_of[places], features[places] = values["as_of"], values["features"]
+        return replace(self, as_of=as_of, features=features)
+
 
 def instant_of(microseconds: int) -> datetime:
     """An entry of `as_of` as an instant, UTC."""
@@ -109,6 +124,21 @@ def pointer_of(root: Path) -> str | None:
     return pointed_at(root / SHELF)
 
 
+def facts_in_force(root: Path) -> OnlineFacts:
+    """What is said of the table in force below a folder, whose rows are not looked at.
+
+    Raises:
+        Refusal: when there is none, or of a format that this code does not know.
+    """
+    digest = pointed_at(root / SHELF)
+    if digest is None:
+        raise Refusal(f"No online table is in force at {root}.", "Materialize online_features.")
+    facts = json.loads((root / SHELF / digest[:16] / FACTS).read_text())
+    if facts.get("format") != FORMAT:
+        raise Refusal(f"{root} holds format {facts.get('format')!r}; this code reads {FORMAT!r}.", AGAIN)
+    return OnlineFacts(**{**facts, "features": tuple(facts["features"])})
+
+
 def read_online(root: Path) -> OnlineTable:
     """The table in force below a folder, verified before anything of it is parsed.
 
@@ -133,3 +163,61 @@ def read_online(root: Path) -> OnlineTable:
         as_of=as_of,
         features=features,
     )
+
+
+def row_of(features: int) -> np.dtype[np.void]:
+    """How one client's row is packed."""
+    return np.dtype([("as_of", "<i8"), ("features", "<f4", (features,))])
+
+
+def packed(as_of: NDArray[np.int64], features: NDArray[np.float32]) -> NDArray[np.void]:
+    """Rows as they are packed, shape (clients,)."""
+    rows = np.empty(len(as_of), dtype=row_of(features.shape[1]))
+    rows["as_of"], rows["features"] = as_of, features
+    return rows
+
+
+def require_book(facts: OnlineFacts | None, book_digest: str) -> None:
+    """Make sure that a table is there whose rows a book's features may replace.
+
+    Raises:
+        Refusal: when there is none, or another book computed it.
+    """
+    if facts is None or facts.book_digest != book_digest:
+        found = f"was computed by book {facts.book_digest}, not {book_digest}" if facts else "is not there yet"
+        raise Refusal(f"The online table {found}: nothing that is pushed can be served.", AGAIN)
+
+
+def pushed_file(root: Path, digest: str) -> Path:
+    """Where rows stand that were pushed after a table was put in force."""
+    return root / PUSHED / f"{digest[:16]}.log"
+
+
+def pushed_line(client: int, row: np.void) -> bytes:
+    """One client's row as it is appended."""
+    said = b"%d %b" % (client, row.tobytes().hex().encode())
+    return b"%08x %b\n" % (zlib.crc32(said), said)
+
+
+def read_pushed(root: Path, digest: str, features: int, after: int = 0) -> tuple[dict[int, np.void], int]:
+    """The rows that were pushed since so many bytes of their file, by client, and how many bytes hold all whole lines.
+
+    Raises:
+        Refusal: when a line is not what was written.
+    """
+    try:
+        with pushed_file(root, digest).open("rb") as file:
+            file.seek(after)
+            lines = file.read()
+    except FileNotFoundError:
+        return {}, after
+    whole = lines[: lines.rfind(b"\n") + 1]
+    kind = row_of(features)
+    rows = {}
+    for line in whole.splitlines():
+        checksum, _, said = line.partition(b" ")
+        client, _, row = said.partition(b" ")
+        if checksum != b"%08x" % zlib.crc32(said) or len(row) != 2 * kind.itemsize:
+            raise Refusal("A row that was pushed is not what was written.", AGAIN)
+        rows[int(client)] = np.frombuffer(bytes.fromhex(row.decode()), dtype=kind)[0]
+    return rows, after + len(whole)

@@ -377,6 +377,8 @@ class Policy:
     months_ahead: int = 12
     # Loans that are repaid or closed leave within the year; a file that lacks one client in twenty was cut short.
     clients_may_leave: float = 0.05
+    # What is pushed is served at once; how often it is taken into the months offline, which is a run of a minute.
+    seconds_between_takings: int = 300
     # The first day that the prediction log can hold.
     log_begins: str = "2026-01-01"
 

@@ -38,6 +38,10 @@ class Away(Refusal):
     """A place on another machine does not answer now; the same may be asked again later."""
 
 
+class Gone(Refusal):
+    """What was listed a moment ago is not there any more."""
+
+
 class BadInput(Refusal):
     """What was given to a command cannot be used: nothing was done yet, and its exit code says so."""
 

@@ -29,6 +29,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import FIRST, LAST, months_of_statements
 from loan_assets.resources.landing import Landing
+from loan_assets.resources.pushed_statements import PushedStatements
 from loan_assets.settings import Settings, without_secrets
 
 SHOWN = {
@@ -108,7 +109,7 @@ def hush_vendors() -> None:
 
 
 def months_there(settings: Settings) -> tuple[str, ...]:
-    """The months of the book, and every later one that has arrived in the landing folder or is stored already.
+    """The months of the book, and every later one that has arrived, was pushed of, or is stored already.
 
     Raises:
         Refusal: when a month between them is missing, for the windows of those after it would have a hole.
@@ -117,6 +118,7 @@ def months_there(settings: Settings) -> tuple[str, ...]:
     awaited = months_of_statements(book).get_partition_keys()
     there = set(AssetStore.over(settings).partitions("monthly_statements"))
     there |= {month for month, files in Landing(place=settings.landing).arrivals().items() if len(files) == 1}
+    there |= set(PushedStatements.over(settings).listed())
     months = sorted({*months_of(book), *(there & set(awaited))})
     missing = [month for month in awaited if month < months[-1] and month not in months]
     if missing:

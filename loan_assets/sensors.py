@@ -27,6 +27,7 @@ from loan_assets.resources.decisions import Decisions
 from loan_assets.resources.landing import Landing
 from loan_assets.resources.live_history import Memory
 from loan_assets.resources.outcome_landing import OutcomeLanding
+from loan_assets.resources.pushed_statements import PushedStatements
 from loan_assets.resources.registry import Registry
 
 BOOK = the_book()
@@ -250,6 +251,35 @@ def statements_arrive(context: dg.SensorEvaluationContext, landing: Landing) -> 
         context.log.warning(held.strip())
     said = f"{len(marks)} months have arrived, none of them new.{held}"
     after = Landed(arrivals=landed.arrivals + len(new), marks={**marks, **waiting})
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said, cursor=after.to_json())
+
+
+@dg.sensor(
+    job=month_of_statements,
+    minimum_interval_seconds=POLICY.seconds_between_takings,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def statements_are_pushed(context: dg.SensorEvaluationContext, pushed_statements: PushedStatements) -> dg.SensorResult:
+    """Materialize the months of which statements were pushed since: they are served already, and come offline now.
+
+    What follows from it (features, offline table, online store) is requested by `keep_graph_fresh`.
+    """
+    landed = Landed.from_json(context.cursor)
+    try:
+        found = pushed_statements.months()
+    except Refusal as refusal:
+        return dg.SensorResult(skip_reason=str(refusal), cursor=context.cursor)
+    new = sorted(month for month, mark in found.items() if landed.marks.get(month) != mark)
+    requests = [
+        dg.RunRequest(
+            run_key=f"pushed-{month}-{number}-{found[month]}",
+            partition_key=month,
+            tags={CAUSE: f"statements of {month} were pushed"},
+        )
+        for number, month in enumerate(new, start=landed.arrivals + 1)
+    ]
+    after = Landed(arrivals=landed.arrivals + len(new), marks=found)
+    said = f"Statements of {len(found)} months were pushed, none of them since the last look."
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said, cursor=after.to_json())
 
 

@@ -7,16 +7,22 @@ name of the book (`books.the_book`, which the serving box reads too).
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from loan_assets.bucket import is_bucket
+from loan_assets.refusal import BadInput, Refusal
 
 # Lies in a home where days are only simulated, and says by which history.
 SIMULATION = "simulation.json"
-OF_A_SIMULATION = ("LOAN_HOME", "LOAN_SOURCE")
+RATES = ("LOAN_COST_PER_CPU_HOUR", "LOAN_COST_PER_GIGABYTE_HOUR")
+# What a simulation's home takes from outside: no place but where the book is delivered.
+OF_A_SIMULATION = ("LOAN_HOME", "LOAN_SOURCE", *RATES)
+IN_PROCESS, ON_KUBERNETES = "in_process", "k8s"
+EMBEDDED, SPARK = "embedded", "spark"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,15 @@ class Settings:
     releases_place: str = ""
     predictions_place: str = ""
     decisions_place: str = ""
+    events_place: str = ""
+    cost_per_cpu_hour: float | None = None
+    cost_per_gigabyte_hour: float | None = None
+    bentos_place: str = ""
+    executor: str = IN_PROCESS
+    machines: str = ""
+    engine: str = EMBEDDED
+    spark_master: str = ""
+    spark_conf: str = ""
 
     @property
     def store(self) -> Path:
@@ -65,6 +80,11 @@ class Settings:
     def decisions(self) -> Path:
         """The journal of every decision about the champion; with a bucket, this machine's copy of it."""
         return self._folder(self.decisions_place, "decisions")
+
+    @property
+    def events(self) -> Path:
+        """Statements that were pushed as they happened; with a bucket, this machine's copy of them."""
+        return self._folder(self.events_place, "events")
 
     def _folder(self, place: str, name: str) -> Path:
         if not place:
@@ -99,21 +119,36 @@ class Settings:
         LOAN_STORE, LOAN_RELEASES, LOAN_PREDICTIONS, LOAN_DECISIONS: where assets, releases, the endpoint's log and the
         journal rest, each a folder or a bucket's place (`s3://bank/loan-assets/store`); folders under LOAN_HOME by
         default.
+        LOAN_EVENTS: likewise for the statements that are pushed, each recorded once.
         LOAN_FEAST_OFFLINE: likewise for the table that Feast joins.
+        LOAN_BENTOS: the bucket's place in which every Bento is kept for other machines; none by default.
+        LOAN_EXECUTOR: `in_process` (default), a run's steps one after the other in its process, or `k8s`, a pod each.
+        LOAN_MACHINES: a YAML file that says how large those pods are; `machines` reads it.
         LOAN_DAGSTER_STORAGE: a Postgres URL for Dagster's runs, events and schedules; SQLite files by default.
         LOAN_TOKENS: the file of tokens that callers of the endpoint must show; none by default.
+        LOAN_COST_PER_CPU_HOUR, LOAN_COST_PER_GIGABYTE_HOUR: what an hour of a CPU, and of a gigabyte of memory, costs
+        where runs are executed, in any currency; without either there are no figures of cost.
+        LOAN_ENGINE: what computes the book's tables, `embedded` (default) or `spark`; with it LOAN_SPARK_MASTER
+        (`local[*]` by default) and LOAN_SPARK_CONF, a file in the form of spark-defaults.conf.
         LOAN_POLICY names a YAML file that sets fields of `policy.py` otherwise; it is read by `policy_file`.
         LOAN_MLFLOW_URI, LOAN_MLFLOW_ARTIFACTS, LOAN_FEAST_REGISTRY, LOAN_FEAST_ONLINE: defaults are SQLite files and
         a folder under LOAN_HOME; Postgres, an MLflow server, `s3://` and `redis://` URLs do as well.
 
         A variable that is set to nothing counts as not set. In a simulation's home nothing may be moved out of it,
         whatever is set: it must not reach real registries, landing places or callers.
+
+        Raises:
+            BadInput: when LOAN_ENGINE names no engine, or a rate is no number or below nothing.
+            Refusal: when LOAN_EXECUTOR is none of those.
         """
         given = os.environ if environment is None else environment
         variables = {name: value for name, value in given.items() if value.strip()}
         home = Path(variables.get("LOAN_HOME", ".loan_assets")).expanduser().resolve()
         if (home / SIMULATION).exists():
             variables = {name: value for name, value in variables.items() if name in OF_A_SIMULATION}
+        executor = variables.get("LOAN_EXECUTOR", IN_PROCESS)
+        if executor not in (IN_PROCESS, ON_KUBERNETES):
+            raise Refusal(f"LOAN_EXECUTOR is {executor!r}.", f"Set it to {IN_PROCESS} or {ON_KUBERNETES}.")
         return cls(
             home=home,
             source=variables.get("LOAN_SOURCE", "packaged"),
@@ -132,7 +167,36 @@ class Settings:
             releases_place=variables.get("LOAN_RELEASES", ""),
             predictions_place=variables.get("LOAN_PREDICTIONS", ""),
             decisions_place=variables.get("LOAN_DECISIONS", ""),
+            events_place=variables.get("LOAN_EVENTS", ""),
+            cost_per_cpu_hour=_rate(variables, "LOAN_COST_PER_CPU_HOUR"),
+            cost_per_gigabyte_hour=_rate(variables, "LOAN_COST_PER_GIGABYTE_HOUR"),
+            bentos_place=variables.get("LOAN_BENTOS", ""),
+            executor=executor,
+            machines=variables.get("LOAN_MACHINES", ""),
+            engine=_engine(variables.get("LOAN_ENGINE", EMBEDDED)),
+            spark_master=variables.get("LOAN_SPARK_MASTER", ""),
+            spark_conf=variables.get("LOAN_SPARK_CONF", ""),
         )
+
+
+def _rate(variables: Mapping[str, str], name: str) -> float | None:
+    """A price an hour; None where none is set."""
+    told = variables.get(name)
+    if told is None:
+        return None
+    try:
+        rate = float(told)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate < math.inf:
+        raise BadInput(f"{name} is no price an hour.", "Set it to a number like 0.05, or leave it away.")
+    return rate
+
+
+def _engine(name: str) -> str:
+    if name not in (EMBEDDED, SPARK):
+        raise BadInput(f"LOAN_ENGINE is {name!r}, which is no engine.", f"Set it to `{EMBEDDED}` or `{SPARK}`.")
+    return name
 
 
 def _driven(url: str) -> str:

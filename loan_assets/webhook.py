@@ -1,10 +1,12 @@
-"""The door for monitoring systems: figures out, alarms in, put to the same rule as by the button and the command.
+"""The door for other systems: figures out, alarms and statements in, dealt with as by the button and the commands.
 
 Here: who may ask and post, what a body means (our own form, and that of Prometheus's Alertmanager), and the answer. Not
-here: what comes of an alarm (`reign`), the figures (`platform_metrics`), or what a token is (`bento.access`).
+here: what comes of an alarm (`reign`) or a statement (`stream`), the figures (`platform_metrics`), or what a token is
+(`bento.access`).
 
     POST /alarm  {"why": "a merger", "by": "core-banking"}
     GET  /metrics  the platform's figures, for Prometheus
+    POST /statements  {"event_id": "…", "client_id": 7, "month": "2005-10", "known_at": "…", …}, or a list of such
     POST /alarm  {"version": "4", "status": "firing", "alerts": [{"labels": {"alertname": "…"}, …}], …}
 """
 
@@ -27,12 +29,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bento.access import ADMIN, Access, is_loopback
-from loan_assets.platform_metrics import page
+from bento.access import ADMIN, PUSH, Access, is_loopback
+from loan_assets.platform_metrics import NO_RATES, PlatformMetrics
 from loan_assets.policy import POLICY, Endpoint
 from loan_assets.refusal import Away, Overtaken, Refusal
 from loan_assets.reign import Reign
 from loan_assets.resources.decisions import Step
+from loan_assets.run_figures import Rates
+from loan_assets.stream import Answer, Stream
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -76,6 +80,36 @@ def alarm_in(body: bytes, caller: str = "") -> Alarm | None:
         return _of_alertmanager(told, caller)
     by = _words(told, "by", MOST_NAMED) if "by" in told or not caller else caller
     return Alarm(why=_words(told, "why", MOST_SAID), by=_signed(by, caller))
+
+
+def statements_in(body: bytes, most: int) -> list[object]:
+    """The events that a body holds, one or a list of them, as they were written.
+
+    Raises:
+        HTTPException: 400 when it is neither, 413 when they are more than `most`.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _unfit("the body is not JSON") from None
+    events = told if isinstance(told, list) else [told]
+    if not events or not all(isinstance(event, dict) for event in events):
+        raise _unfit("the body is neither an event nor a list of events, which are objects")
+    if len(events) > most:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most:,} events are taken at once")
+    return events
+
+
+def status_of(answer: Answer, events: int) -> int:
+    """200 when every event is on record and served, 202 when not served yet, 207 when some were refused.
+
+    Where all were: 409 when each of them has an id that is on record with another content, else 400.
+    """
+    if len(answer.refused) == events:
+        return HTTPStatus.CONFLICT if len(answer.conflicts) == events else HTTPStatus.BAD_REQUEST
+    if answer.refused:
+        return HTTPStatus.MULTI_STATUS
+    return HTTPStatus.ACCEPTED if answer.unserved else HTTPStatus.OK
 
 
 def _of_alertmanager(told: dict[str, Any], caller: str) -> Alarm | None:
@@ -139,12 +173,18 @@ class Webhook:
         access: Access,
         limits: Endpoint = POLICY.endpoint,
         instance: dg.DagsterInstance | None = None,
+        rates: Rates = NO_RATES,
+        stream: Stream | None = None,
     ) -> None:
-        self._reign, self._access, self._limits, self._instance = reign, access, limits, instance
-        self._turn = asyncio.Lock()
+        self._stream = stream
+        self._reign, self._access, self._limits = reign, access, limits
+        history = reign.history
+        self._metrics = PlatformMetrics(reign.decisions, instance, history.book, history.policy, rates)
+        self._turn, self._pushing = asyncio.Lock(), asyncio.Lock()
         self.application = Starlette(
             routes=[
                 Route("/alarm", self._posted, methods=["POST"]),
+                *([Route("/statements", self._pushed, methods=["POST"])] if stream else []),
                 Route("/metrics", self._measured, methods=["GET"]),
                 Route("/livez", _alive, methods=["GET"]),
             ],
@@ -154,19 +194,35 @@ class Webhook:
     async def _measured(self, request: Request) -> Response:
         self._caller(request)
         try:
-            figures = await run_in_threadpool(self._page)
+            figures = await run_in_threadpool(self._metrics.page, datetime.now(UTC))
         except Refusal as refusal:
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(refusal)) from None
         return Response(figures, media_type="text/plain; version=0.0.4")
 
-    def _page(self) -> bytes:
-        return page(self._reign.decisions.steps(), self._instance, self._reign.history.policy, datetime.now(UTC))
+    async def _pushed(self, request: Request) -> JSONResponse:
+        """One statement, or a list of them: recorded, then served, then answered."""
+        assert self._stream is not None  # the route is there only with it
+        self._caller(request, PUSH)
+        self._require_json(request)
+        told = statements_in(await self._body(request), self._limits.most_rows)
+        async with self._pushing:
+            try:
+                answer = await run_in_threadpool(self._stream.take, told, datetime.now(UTC))
+            except Refusal as refusal:
+                headers = {"retry-after": str(self._limits.retry_after)}
+                raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(refusal), headers) from None
+        if answer.unserved:
+            said.error("Statements are on record and not served yet: %s", answer.unserved)
+        return JSONResponse(answer.facts(), status_of(answer, len(told)))
 
-    async def _posted(self, request: Request) -> JSONResponse:
-        caller = self._caller(request)
+    def _require_json(self, request: Request) -> None:
         # A page in a browser on this machine can send other kinds without asking first.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+
+    async def _posted(self, request: Request) -> JSONResponse:
+        caller = self._caller(request)
+        self._require_json(request)
         alarm = alarm_in(await self._body(request), caller)
         if alarm is None:
             return JSONResponse({"step": None, "said": "an alert that is resolved asks for nothing"})
@@ -193,8 +249,8 @@ class Webhook:
         step = self._reign.ask(alarm.why, alarm.by, alarm.names)
         return JSONResponse(_answer(step, is_known=before is not None and step.number <= before.number))
 
-    def _caller(self, request: Request) -> str:
-        """Whose token is shown; empty where none is asked for."""
+    def _caller(self, request: Request, scope: str = ADMIN) -> str:
+        """Whose token is shown; empty where none is asked for. A token of the scope `admin` may do everything here."""
         try:
             self._access.look()
         except Refusal as reason:
@@ -205,8 +261,8 @@ class Webhook:
         token = self._access.caller(shown.encode("latin-1"))
         if token is None:
             raise HTTPException(HTTPStatus.UNAUTHORIZED, "a bearer token is needed", {"www-authenticate": "Bearer"})
-        if ADMIN not in token.scopes:
-            raise HTTPException(HTTPStatus.FORBIDDEN, f"this token does not carry the scope {ADMIN}")
+        if not token.scopes & {ADMIN, scope}:
+            raise HTTPException(HTTPStatus.FORBIDDEN, f"this token does not carry the scope {scope}")
         return token.caller
 
     async def _body(self, request: Request) -> bytes:
@@ -250,13 +306,21 @@ async def _told(_: Request, problem: Exception) -> JSONResponse:
 
 async def _failed(_: Request, _failure: Exception) -> JSONResponse:
     """Our own mistake: the caller is told that it was ours, the log of the server where it was made."""
-    return JSONResponse({"error": "the alarm could not be put; see the log of the webhook"}, 500)
+    return JSONResponse({"error": "what was posted could not be dealt with; see the log of the webhook"}, 500)
 
 
 def webhook_server(
-    reign: Reign, host: str, port: int, tokens: str, instance: dg.DagsterInstance | None = None
+    reign: Reign,
+    host: str,
+    port: int,
+    tokens: str,
+    instance: dg.DagsterInstance | None = None,
+    rates: Rates = NO_RATES,
+    stream: Stream | None = None,
 ) -> uvicorn.Server:
-    """The server, ready to run; with Dagster's history it counts runs too.
+    """The server, ready to run; with Dagster's history it counts runs too, and with rates what they cost.
+
+    With a stream it takes statements.
 
     Raises:
         Refusal: when others could post without a token, or the tokens cannot be read.
@@ -272,7 +336,7 @@ def webhook_server(
         )
     access = Access(Path(tokens) if tokens else None)
     install(POLICY.endpoint.patience)
-    application: Callable[..., Any] = Webhook(reign, access, instance=instance).application
+    application: Callable[..., Any] = Webhook(reign, access, instance=instance, rates=rates, stream=stream).application
     return uvicorn.Server(
         uvicorn.Config(
             application,

@@ -32,7 +32,7 @@ from loan_assets_tests.small_history import backtest as replay_by_command
 
 ROOT = Path(__file__).resolve().parents[1]
 # What may rest in a bucket.
-PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "outcomes", "landing")
+PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "events", "bentos", "outcomes", "landing")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ def bucket(emulator: S3, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def elsewhere(bucket: str, emulator: S3, postgres: Postgres, redis: RedisServer) -> dict[str, str]:
     """The variables of a platform whose every place is on another machine, all of them empty."""
+    return places_elsewhere(bucket, emulator, postgres, redis)
+
+
+def places_elsewhere(bucket: str, emulator: S3, postgres: Postgres, redis: RedisServer) -> dict[str, str]:
+    """The variables of a platform whose every place is on another machine; databases, made now, and Redis are empty."""
     name = bucket.rpartition("/")[2]
     redis.empty()
     return {

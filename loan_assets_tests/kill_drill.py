@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -222,9 +222,9 @@ class Warm:
 
 
 @contextmanager
-def warm(home: Path) -> Iterator[Warm]:
-    """Start the process over a home that is there; it ends with its input."""
-    command = [sys.executable, "-m", "loan_assets_tests.kill_drill", str(home)]
+def warm(home: Path, drill: str = "kill_drill") -> Iterator[Warm]:
+    """Start the process of a drill over a home that is there; it ends with its input."""
+    command = [sys.executable, "-m", f"loan_assets_tests.{drill}", str(home)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command,
@@ -241,15 +241,18 @@ def warm(home: Path) -> Iterator[Warm]:
 
 def main(home: Path) -> None:
     """Load what the deeds need, then fork for every line."""
-    engines = looked_through(home)
-    for engine in engines:
+    look = partial(_done_over, home, seen)
+    told_to({name: partial(_done_over, home, work) for name, work in WORKS.items()}, look)
+
+
+def told_to(works: Mapping[str, Callable[[], Any]], look: Callable[[], Any]) -> None:
+    """Look once, then do in a fork whatever a line of the input names."""
+    for engine in looked_through(look):
         # Not a connection may be open when this process is forked: SQLite's locks do not survive that.
         engine.dispose()
     for line in sys.stdin:
         asked = json.loads(line)
-        work = WORKS[asked["work"]]
-        deed = partial(_done_over, home, work)
-        told = forked(deed, Instants(at=asked["at"]), asked["seconds"])
+        told = forked(works[asked["work"]], Instants(at=asked["at"]), asked["seconds"])
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
 
@@ -258,14 +261,14 @@ def _done_over(home: Path, work: Callable[[Reign], Any]) -> Any:
     return work(reign_of(home))
 
 
-def looked_through(home: Path) -> set[Any]:
+def looked_through(look: Callable[[], Any]) -> set[Any]:
     """Look once, so that every module is loaded and MLflow has seen its tables; returns what was opened."""
     import sqlalchemy
     from sqlalchemy.engine import Engine
 
     engines: set[Any] = set()
     sqlalchemy.event.listen(Engine, "engine_connect", lambda connection: engines.add(connection.engine))
-    seen(reign_of(home))
+    look()
     return engines
 
 

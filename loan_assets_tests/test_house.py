@@ -18,7 +18,10 @@ from loan_assets_tests.conftest import ROOT, Home, in_a_fresh_process
 
 GRAPH = defs.resolve_asset_graph()
 SOURCE = {"", ".cfg", ".env", ".lock", ".md", ".py", ".rego", ".toml", ".yaml", ".yml"}
-HEAVY = ("mlflow", "feast", "evidently", "bentoml", "sklearn", "pandera", "fairlearn", "matplotlib", "onnxruntime")
+HEAVY = (
+    *("mlflow", "feast", "evidently", "bentoml", "sklearn", "pandera", "fairlearn", "matplotlib", "onnxruntime"),
+    "pyspark",
+)
 
 
 def test_the_map_lists_every_room_in_the_order_in_which_they_may_import() -> None:
@@ -140,7 +143,14 @@ def test_every_group_is_judged_and_what_others_build_on_can_stop_a_run() -> None
 def test_sensors_and_schedules_run_from_the_first_start() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert sensors == dict.fromkeys(
-        ("keep_graph_fresh", "act_on_decisions", "outcomes_arrive", "statements_arrive", "clear_killed_runs"),
+        (
+            "keep_graph_fresh",
+            "act_on_decisions",
+            "outcomes_arrive",
+            "statements_arrive",
+            "statements_are_pushed",
+            "clear_killed_runs",
+        ),
         dg.DefaultSensorStatus.RUNNING,
     )
     (schedule,) = defs.schedules or []

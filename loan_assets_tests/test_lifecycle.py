@@ -22,6 +22,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.release import read_release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS
+from loan_assets.resources.engine import Engine
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.registry import CHAMPION, RegisteredVersion, Registry
 from loan_assets.resources.release_store import ReleaseStore
@@ -151,7 +152,10 @@ def test_statements_are_the_delivery_unpivoted(ran: Home, received: pd.DataFrame
 def test_a_planted_future_changes_nothing(ran: Home, book: LoanBook, tmp_path: Path) -> None:
     """Neither a later statement, nor an earlier one that became known later, reaches a decision."""
     door = FeatureStoreDoor(
-        folder=str(tmp_path), registry=f"sqlite:///{tmp_path}/registry.db", online=str(tmp_path / "online.db")
+        folder=str(tmp_path),
+        registry=f"sqlite:///{tmp_path}/registry.db",
+        online=str(tmp_path / "online.db"),
+        engine=Engine(),
     )
     newest: pd.DataFrame = ran.read(f"borrower_features/{months_of(book)[-1]}").head(2_000)
     before: pd.DataFrame = ran.read(f"borrower_features/{months_of(book)[-2]}").head(2_000)
@@ -181,7 +185,10 @@ def test_a_kill_between_the_table_and_the_registry_is_mended_at_the_next_join(
     from loan_assets.resources.asset_store import TABLE, write_table
 
     door = FeatureStoreDoor(
-        folder=str(tmp_path), registry=f"sqlite:///{tmp_path}/registry.db", online=str(tmp_path / "online.db")
+        folder=str(tmp_path),
+        registry=f"sqlite:///{tmp_path}/registry.db",
+        online=str(tmp_path / "online.db"),
+        engine=Engine(),
     )
     newest: pd.DataFrame = ran.read(f"borrower_features/{months_of(book)[-1]}").head(500)
     before: pd.DataFrame = ran.read(f"borrower_features/{months_of(book)[-2]}").head(500)

@@ -13,9 +13,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ from loan_assets.resources.registry import CHAMPION, Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 from loan_assets_tests.bento.conftest import Box
+from loan_assets_tests.cluster import why_not
 from loan_assets_tests.conftest import ROOT, Home, loan_assets
+from loan_assets_tests.deployed import attended
 
 BAD, CALM = "sudden-shift", "quiet"
 # From this day on the world is what it was.
@@ -61,15 +64,32 @@ class Installation:
 
     settings: Settings
     variables: dict[str, str]
+    # Dagster's daemons at work on it; hands out how a person asks for a day's run.
+    attended: Callable[[Path], AbstractContextManager[Callable[[str, str], str]]]
 
 
-@pytest.fixture(params=["on one machine", pytest.param("on other machines", marks=pytest.mark.production)])
+ON_A_CLUSTER = "on a cluster"
+needs_pods = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+
+
+@pytest.fixture(
+    params=[
+        "on one machine",
+        pytest.param("on other machines", marks=pytest.mark.production),
+        pytest.param(
+            ON_A_CLUSTER, marks=[pytest.mark.production, pytest.mark.skipif(bool(why_not()), reason=why_not() or "")]
+        ),
+    ]
+)
 def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Installation:
-    """The platform as it is without settings, and on Postgres, Redis and S3: what happens is the same."""
+    """The platform as it is without settings, on Postgres, Redis and S3, and there with every run a Job.
+
+    What happens is the same.
+    """
     if request.param == "on one machine":
         home: Settings = request.getfixturevalue("home")
         forget_today(home)
-        return Installation(settings=home, variables={})
+        return Installation(settings=home, variables={}, attended=partial(by_dagster_dev, home))
     place: Path = request.getfixturevalue("tmp_path") / "home"
     place.mkdir()
     variables: dict[str, str] = request.getfixturevalue("elsewhere")
@@ -80,7 +100,21 @@ def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     settings = Settings.from_environment({"LOAN_HOME": str(place), **variables})
     for name, url in settings.databases().items():
         monkeypatch.setenv(name, url)
-    return Installation(settings=settings, variables=variables)
+    attends = partial(by_jobs, variables) if request.param == ON_A_CLUSTER else partial(by_dagster_dev, settings)
+    return Installation(settings=settings, variables=variables, attended=attends)
+
+
+@contextmanager
+def by_dagster_dev(settings: Settings, folder: Path) -> Iterator[Callable[[str, str], str]]:
+    with dagster_dev(settings, folder) as server:
+        yield lambda job, day: launch(server, job, partition=day)
+
+
+@contextmanager
+def by_jobs(variables: dict[str, str], folder: Path) -> Iterator[Callable[[str, str], str]]:
+    """Every run a Job of a cluster, its steps in one process."""
+    with attended(folder / "cluster", variables, LOAN_EXECUTOR="in_process") as platform:
+        yield lambda job, day: platform.launch(job, dagster__partition=day)
 
 
 @contextmanager
@@ -166,9 +200,10 @@ def forget_today(settings: Settings) -> None:
 
 def log_day(settings: Settings, applications: pd.DataFrame, day: str) -> list[str]:
     """A day's applications, answered by the champion and put on record under that day; returns the requests' names."""
-    champion = ReleaseStore.over(settings).champion()
+    store = ReleaseStore.over(settings)
+    champion = store.champion()
     places = Places(
-        box=settings.releases / champion.path,
+        box=store.folder_of(champion.version, champion.digest),
         releases=settings.releases,
         online=settings.online,
         predictions=settings.home / "spool" if settings.predictions_place else settings.predictions,
@@ -248,7 +283,7 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
     def decided(kind: Kind) -> list[tuple[Step, Action]]:
         return [(step, action) for step in decisions.steps() for action in step.actions if action.kind is kind]
 
-    def live(server: psutil.Popen, place: int) -> dg.RunRecord:
+    def live(place: int) -> dg.RunRecord:
         """A day at the endpoint, its outcomes two days later, and the run that looks at it."""
         day = days[place]
         is_changed = place < RETURNS
@@ -258,7 +293,7 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
         told[day] = (log_day(home, asked, day), label)
         if 1 < place < RETURNS:
             outcomes_land(home, day, *told[days[place - 2]])
-        run_id = launch(server, "daily_watch", partition=day)
+        run_id = ask("daily_watch", day)
         eventually(lambda: ended(instance, run_id), 120, f"{day} was not watched")
         (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))
         assert record.dagster_run.is_success
@@ -266,17 +301,17 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
 
     with (
         dg.DagsterInstance.from_config(str(home.dagster_home)) as instance,
-        dagster_dev(home, tmp_path) as server,
+        installation.attended(tmp_path) as ask,
         served(home, workers=2, LOAN_PREDICTIONS=str(tmp_path / "asked")) as endpoint,
     ):
         caller = Caller(endpoint, as_applications(rows[days[0]].head(1))[0])
         for place in range(3):
-            third = live(server, place)
+            third = live(place)
         (alarm, _), *_ = decided(Kind.ALARM)
         assert alarm.date == days[2]
         at = datetime.fromisoformat(alarm.at).timestamp()
         within(60, "alarm after the run of the third report ended", at - (third.end_time or 0))
-        settled = live(server, 3).end_time or 0
+        settled = live(3).end_time or 0
         eventually(lambda: bool(decided(Kind.PROMOTE)[1:]), 120, "nothing was promoted")
         ((ordered, _),) = decided(Kind.RETRAIN)
         (retraining,) = instance.get_run_records(dg.RunsFilter(job_name="retrain"))
@@ -289,7 +324,7 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
         eventually(lambda: caller.has_moved_to(2), 30, "the endpoint did not follow the promotion")
         within(5, "every answer by the promoted version", caller.last_by_another(2, promoted))
         for place in range(RETURNS, RETURNS + 3):
-            live(server, place)
+            live(place)
         eventually(lambda: bool(decided(Kind.ROLLBACK)), 60, "the first version did not come back")
         ((_, back),) = decided(Kind.ROLLBACK)
         assert back.version == 1

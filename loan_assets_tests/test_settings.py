@@ -4,10 +4,15 @@ from pathlib import Path
 import pytest
 
 from loan_assets.connections import connections_of, is_encrypted
-from loan_assets.settings import SIMULATION, Settings
+from loan_assets.refusal import BadInput
+from loan_assets.settings import ON_KUBERNETES, RATES, SIMULATION, Settings
 from loan_assets_tests.conftest import ROOT
 
 PRODUCTION = (ROOT / "deploy" / "production.env").read_text()
+# Files that whoever deploys puts there.
+ON_THE_MACHINE = {"LOAN_TOKENS", "LOAN_MACHINES", *RATES}
+# What says how tables are computed, which is no place.
+MACHINERY = {"LOAN_ENGINE", "LOAN_SPARK_MASTER", "LOAN_SPARK_CONF"}
 PROFILE = (ROOT / "deploy" / "embedded.env").read_text()
 
 
@@ -27,9 +32,9 @@ def test_the_production_profile_moves_every_place_elsewhere_and_nothing_travels_
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     values = dict(line.split("=", 1) for line in PRODUCTION.splitlines() if re.match(r"\w+=", line))
     read = set(re.findall(r'"(LOAN_\w+)"', (ROOT / "loan_assets" / "settings.py").read_text()))
-    assert {name for name in values if name.startswith("LOAN_")} == (read | {"LOAN_BOOK"}) - {"LOAN_TOKENS"}
+    assert {name for name in values if name.startswith("LOAN_")} == (read | {"LOAN_BOOK"}) - ON_THE_MACHINE - MACHINERY
     known = connections_of(Settings.from_environment(values))
-    deliveries = {"LOAN_BOOK", "LOAN_HOME", "LOAN_SOURCE", "LOAN_LANDING", "LOAN_OUTCOMES"}
+    deliveries = {"LOAN_BOOK", "LOAN_HOME", "LOAN_EXECUTOR", "LOAN_SOURCE", "LOAN_LANDING", "LOAN_OUTCOMES"}
     assert {one.variable for one in known} | deliveries == {name for name in values if name.startswith("LOAN_")}
     assert all(is_encrypted(one.place) for one in known)
 
@@ -80,10 +85,27 @@ def test_a_variable_set_to_nothing_is_not_set() -> None:
     assert Settings.from_environment(dict.fromkeys(named, "")) == Settings.from_environment({})
 
 
+def test_an_engine_that_there_is_not_is_refused_by_the_name_of_its_variable() -> None:
+    assert Settings.from_environment({"LOAN_ENGINE": "spark"}).engine == "spark"
+    with pytest.raises(BadInput, match=r"LOAN_ENGINE is 'Spark', which is no engine. Set it to `embedded` or `spark`"):
+        Settings.from_environment({"LOAN_ENGINE": "Spark"})
+
+
 def test_nothing_of_a_simulation_is_anywhere_but_in_its_home(tmp_path: Path) -> None:
-    elsewhere = dict.fromkeys(re.findall(r"LOAN_\w+(?==)", PROFILE), "s3://somewhere/else")
-    given = {**elsewhere, "LOAN_HOME": str(tmp_path)}
+    # A rate is no place: what runs cost is asked of a simulation as well.
+    places = set(re.findall(r"LOAN_\w+(?==)", PROFILE)) - set(RATES)
+    elsewhere = dict.fromkeys(places, "s3://somewhere/else")
+    machinery = {"LOAN_EXECUTOR": ON_KUBERNETES, "LOAN_ENGINE": "spark"}
+    given = {**elsewhere, "LOAN_HOME": str(tmp_path), **machinery}
     assert Settings.from_environment(given).outcomes == "s3://somewhere/else"
     (tmp_path / SIMULATION).touch()
     alone = Settings.from_environment({"LOAN_HOME": str(tmp_path), "LOAN_SOURCE": elsewhere["LOAN_SOURCE"]})
     assert Settings.from_environment(given) == alone
+
+
+def test_a_rate_is_a_price_an_hour_or_refused_and_there_is_none_by_default() -> None:
+    assert Settings.from_environment({}).cost_per_cpu_hour is None
+    assert Settings.from_environment({"LOAN_COST_PER_GIGABYTE_HOUR": "0.0025"}).cost_per_gigabyte_hour == 0.0025
+    for told in ("dear", "-1", "nan", "inf"):
+        with pytest.raises(BadInput, match="LOAN_COST_PER_CPU_HOUR is no price"):
+            Settings.from_environment({"LOAN_COST_PER_CPU_HOUR": told})

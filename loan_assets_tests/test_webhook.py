@@ -34,9 +34,12 @@ from loan_assets.refusal import Refusal
 from loan_assets.reign import RETRAIN, Reign
 from loan_assets.resources.asset_store import _save
 from loan_assets.resources.decisions import PERSON, Decisions
+from loan_assets.settings import Settings
+from loan_assets.stream import Stream
 from loan_assets.webhook import webhook_server
 from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.kill_drill import last_of, reign_of
+from loan_assets_tests.push_drill import EVENT
 
 JSON = {"content-type": "application/json"}
 
@@ -103,9 +106,9 @@ def opened(reign: Reign, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     monkeypatch.setattr(auto, "AutoHTTPProtocol", HttpToolsProtocol)
     running = []
 
-    def begin(over: Reign = reign, tokens: str = "") -> Door:
+    def begin(over: Reign = reign, tokens: str = "", stream: Stream | None = None) -> Door:
         port = free_port()
-        server = webhook_server(over, "127.0.0.1", port, tokens)
+        server = webhook_server(over, "127.0.0.1", port, tokens, stream=stream)
         thread = threading.Thread(target=server.run)
         thread.start()
         running.append((server, thread))
@@ -345,7 +348,7 @@ def test_the_command_opens_the_door_and_shuts_it(reign: Reign, tmp_path: Path) -
         assert server.stdout is not None
         assert (
             server.stdout.readline()
-            == f"Alarms are taken at http://127.0.0.1:{port}/alarm, figures given at /metrics\n"
+            == f"Alarms are taken at http://127.0.0.1:{port}/alarm, statements at /statements, figures at /metrics\n"
         )
         door, until = Door(reign=reign, port=port), time.monotonic() + 20
         while True:
@@ -358,3 +361,83 @@ def test_the_command_opens_the_door_and_shuts_it(reign: Reign, tmp_path: Path) -
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=20) in (0, -signal.SIGTERM)
     assert answer.body["step"] == last_of(reign).number
+
+
+@pytest.fixture
+def stream(ran: Home, reign: Reign) -> Stream:
+    """The stream of the same platform, its record in the folder that the settings name."""
+    home = Path(reign.decisions.folder).parent
+    for place in ("feast", "online"):
+        shutil.copytree(ran.settings.home / place, home / place)
+    return Stream.over(Settings.from_environment({"LOAN_HOME": str(home)}))
+
+
+def test_statements_are_taken_one_or_many_and_what_became_of_each_is_told(opened: Opened, stream: Stream) -> None:
+    door = opened(stream=stream)
+
+    def push(told: object) -> tuple[int, Any]:
+        answer = door.send(json.dumps(told).encode(), JSON, "POST /statements")
+        return answer.status, answer.body
+
+    said = {"taken": 0, "known": 0, "refused": [], "served": True}
+    assert push(EVENT) == (200, {**said, "taken": 1})
+    assert push(EVENT) == (200, {**said, "known": 1})
+    conflict = {"position": 0, "why": "event_id: is on record with another content"}
+    assert push({**EVENT, "bill_amount": 77_777}) == (409, {**said, "refused": [conflict]})
+    unfit = {**EVENT, "event_id": "x", "pay_status": 77_777}
+    why = "breaks the contract: pay_status: has a code outside the book"
+    assert push([unfit]) == (400, {**said, "refused": [{"position": 0, "why": why}]})
+    status, body = push([EVENT, unfit, {**EVENT, "event_id": "y", "client_id": 8}])
+    assert (status, body) == (207, {**said, "taken": 1, "known": 1, "refused": [{"position": 1, "why": why}]})
+    for wrong in ([], 3, "77777", [3]):
+        assert push(wrong) == (400, {"error": "the body is neither an event nor a list of events, which are objects"})
+    assert push([EVENT] * 1_001) == (413, {"error": "at most 1,000 events are taken at once"})
+    assert door.send(b"{", JSON, "POST /statements").status == 400
+    assert door.send(b" " * (POLICY.endpoint.largest_body + 1), JSON, "POST /statements").status == 413
+    assert door.send(b"{}", {}, "POST /statements").status == 415
+    assert door.asked() == []
+
+
+def test_what_is_on_record_and_cannot_be_served_yet_is_told(opened: Opened, stream: Stream) -> None:
+    door = opened(stream=stream)
+    online = Path(stream.online.root)
+    online.rename(online.with_name("aside"))
+    answer = door.send(json.dumps(EVENT).encode(), JSON, "POST /statements")
+    assert (answer.status, answer.body["taken"], answer.body["served"]) == (202, 1, False)
+    assert "The online table is not there yet" in answer.body["unserved"]
+    shutil.rmtree(Path(stream.store.root) / "client_profiles")
+    unread = door.send(json.dumps(EVENT).encode(), JSON, "POST /statements")
+    assert (unread.status, "client_profiles has never been materialized" in unread.body["error"]) == (503, True)
+
+
+def test_a_token_that_may_push_may_not_ask_for_a_retraining(opened: Opened, stream: Stream, tmp_path: Path) -> None:
+    shown, lines = {}, []
+    for scope in ("push", "predict", "admin"):
+        shown[scope], token = new_token(f"the-{scope}", frozenset({scope}))
+        lines.append(token.line())
+    file = tmp_path / "tokens"
+    file.write_text("\n".join(lines))
+    door = opened(tokens=str(file), stream=stream)
+
+    def push(token: str) -> int:
+        headers = {**JSON, "authorization": f"Bearer {token}"}
+        return door.send(json.dumps(EVENT).encode(), headers, "POST /statements").status
+
+    assert [push(token) for token in ("", "guessed", shown["predict"], shown["push"], shown["admin"])] == [
+        401,
+        401,
+        403,
+        200,
+        200,
+    ]
+    assert door.post({"why": "why"}, shown["push"]).status == 403
+    assert door.asked() == []
+
+
+def test_the_same_statement_from_many_at_once_is_taken_once(opened: Opened, stream: Stream) -> None:
+    door = opened(stream=stream)
+    body = json.dumps(EVENT).encode()
+    with ThreadPoolExecutor(8) as senders:
+        answers = list(senders.map(lambda _: door.send(body, JSON, "POST /statements"), range(8)))
+    assert {answer.status for answer in answers} == {200}
+    assert sum(answer.body["taken"] for answer in answers) == 1

@@ -43,7 +43,7 @@ PEERS = HERE / "peers"
 ROWS, CLIENTS, FIRST_PORT = 2_000, 8, 18_100
 LEARN = f"scikit-learn=={version('scikit-learn')}"
 FAST = [f"{name}=={version(name)}" for name in ("uvicorn", "uvloop", "httptools")]
-BOX = [f"{name}=={version(name)}" for name in ("bentoml", *PACKAGES) if f"{name}=={version(name)}" not in FAST]
+BOX = [f"{name}=={version(name)}" for name in PACKAGES if f"{name}=={version(name)}" not in FAST]
 
 
 @dataclass(frozen=True)

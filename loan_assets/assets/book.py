@@ -9,12 +9,15 @@ import pandas as pd
 from loan_assets.books import tables, the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.credit import statements
+from loan_assets.credit.pushed import is_closed, month_with, said_by_file
 from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import months_of_run, months_of_statements, picture, table_of, table_type
+from loan_assets.resources.engine import Engine
 from loan_assets.resources.landing import HINT, MEND, Landing
 from loan_assets.resources.loan_source import LoanSource
+from loan_assets.resources.pushed_statements import PushedStatements
 from loan_assets.settings import without_secrets
 
 BOOK = the_book()
@@ -24,13 +27,13 @@ MONTHS = months_of_statements(BOOK)
 
 
 @dg.asset(kinds={"pandas", "parquet"}, dagster_type=table_type("RawLoanBook", tables.received(BOOK), [KEY]))
-def raw_loan_book(context: dg.AssetExecutionContext, source: LoanSource) -> pd.DataFrame:
+def raw_loan_book(context: dg.AssetExecutionContext, source: LoanSource, engine: Engine) -> pd.DataFrame:
     """The loan book exactly as delivered, one row a client, in the bank's own words.
 
     Provenance (file, size, SHA-256, licence) is recorded with every delivery. A delivery that breaks the contract or
     does not reproduce the totals published with it is refused whole, and the delivery before stays in force.
     """
-    frame, provenance = source.read(BOOK)
+    frame, provenance = source.read(BOOK, engine)
     context.add_output_metadata(
         {
             "delivered_from": provenance.location,
@@ -51,26 +54,34 @@ def raw_loan_book(context: dg.AssetExecutionContext, source: LoanSource) -> pd.D
     kinds={"pandas", "parquet"},
     partitions_def=MONTHS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    dagster_type=table_type("MonthlyStatements", tables.statements(BOOK), [KEY]),
+    dagster_type=table_type("MonthlyStatements", tables.statements(BOOK), [KEY, tables.CREATED_TIME.name]),
 )
 def monthly_statements(
     context: dg.AssetExecutionContext,
     landing: Landing,
+    engine: Engine,
     io_manager: dg.ResourceParam[AssetStore],
+    pushed_statements: PushedStatements,
     raw_loan_book: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """What each client owed, paid and was behind with, month by month: one statement a client and month.
 
     The months of the delivered book are read from it; a later month is read from the file that arrived for it. Once
-    that file is archived, the statements stored from it stand.
+    that file is archived, the statements stored from it stand. A statement that was pushed is a later version beside
+    what the file says, with the instant it became known; a month without a file is open, and holds only such.
     """
-    months = {}
+    of_the_book = [month for month in context.partition_keys if month in months_of(BOOK)]
+    filed, months = engine.statements_of(of_the_book, raw_loan_book, BOOK), {}
     for month in context.partition_keys:
         came: dict[str, str | int] = {}
-        if month in months_of(BOOK):
-            months[month] = statements.month_of_statements(raw_loan_book, month, BOOK)
-        else:
-            months[month], came = _arrived(landing, io_manager, month, raw_loan_book[KEY])
+        said: pd.DataFrame | None = filed.get(month)
+        if month not in of_the_book:
+            said, came = _arrived(landing, engine, io_manager, month, raw_loan_book[KEY])
+        events = pushed_statements.of_month(month, BOOK)
+        if said is None and not events:
+            raise Refusal(f"No file has arrived for {month} in {without_secrets(landing.place)}.", HINT)
+        months[month] = month_with(said, events, month, BOOK)
+        came["pushed"] = len(events)
         measures = months[month].drop(columns=[KEY]).select_dtypes("number").mean()
         means = {f"mean_{name}": round(float(mean), 2) for name, mean in measures.items()}
         context.add_asset_metadata({**came, **means}, partition_key=month)
@@ -78,20 +89,20 @@ def monthly_statements(
 
 
 def _arrived(
-    landing: Landing, store: AssetStore, month: str, clients: "pd.Series[int]"
-) -> tuple[pd.DataFrame, dict[str, str | int]]:
-    """A month after the book's, from its file or as it is stored, and where it came from."""
+    landing: Landing, engine: Engine, store: AssetStore, month: str, clients: "pd.Series[int]"
+) -> tuple[pd.DataFrame | None, dict[str, str | int]]:
+    """A month after the book's, from its file or as it is stored, and where it came from; None for an open one."""
     shelf = f"{monthly_statements.key.to_user_string()}/{month}"
-    found = landing.read(month, BOOK)
+    found = landing.read(month, BOOK, engine)
     if found is not None:
         table, file = statements.dated(found[0], month, BOOK), found[1]
         name = file.location
         came: dict[str, str | int] = {"delivered_from": name, "sha256": file.sha256, "bytes": file.bytes}
-    elif store.holds(shelf):
-        table, name = store.read(shelf, pd.DataFrame), shelf
+    elif store.holds(shelf) and is_closed(stored := store.read(shelf, pd.DataFrame)):
+        table, name = said_by_file(stored), shelf
         came = {"delivered_from": "no file in the landing any more: the statements stored before stand"}
     else:
-        raise Refusal(f"No file has arrived for {month} in {without_secrets(landing.place)}.", HINT)
+        return None, {}
     wrong = statements.other_clients(table, clients, POLICY.clients_may_leave)
     if wrong:
         raise Refusal(f"{name} ({len(table):,} rows) holds {wrong}.", MEND)
@@ -105,6 +116,8 @@ def every_client_has_a_statement(
     """Each month holds statements of the book's clients and of nobody else; of a later month some may have left."""
     judged = months_of_run(context.run, monthly_statements, MONTHS)
     may_leave = {month: 0.0 if month in months_of(BOOK) else POLICY.clients_may_leave for month in judged}
+    # Of a month whose file has not come yet only what was pushed is there.
+    may_leave |= {month: 1.0 for month, table in judged.items() if not is_closed(table)}
     found = {
         month: statements.other_clients(table, raw_loan_book[KEY], may_leave[month]) for month, table in judged.items()
     }

@@ -6,6 +6,7 @@ Here: the three steps from statements to an answerable feature store. Not here: 
 
 from dataclasses import dataclass
 from datetime import datetime
+from time import sleep
 
 import dagster as dg
 import numpy as np
@@ -14,16 +15,21 @@ from numpy.typing import NDArray
 
 from loan_assets.books import tables, the_book
 from loan_assets.books.calendar import month_after, months_of
-from loan_assets.credit import statements
+from loan_assets.online_table import OnlineTable
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import months_of_run, months_of_statements, picture, table_type
+from loan_assets.resources.engine import Engine
 from loan_assets.resources.feature_store import SERVICE, VIEW, FeatureStoreDoor
 from loan_assets.resources.online_store import OnlineTables
+from loan_assets.resources.pushed_statements import PushedStatements
+from loan_assets.stream import Stream
 
 BOOK = the_book()
-KEY = BOOK.key.name
+KEY, CREATED = BOOK.key.name, tables.CREATED_TIME.name
 MONTHS = months_of_statements(BOOK)
 COMPUTED_BY = "book_digest"
+TIMES_LOOKED = 3
 WINDOW = dg.TimeWindowPartitionMapping(start_offset=1 - BOOK.window, allow_nonexistent_upstream_partitions=True)
 
 
@@ -54,10 +60,13 @@ class OnlineFeatures:
     partitions_def=MONTHS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     ins={"monthly_statements": dg.AssetIn(partition_mapping=WINDOW)},
-    dagster_type=table_type("BorrowerFeatures", tables.borrower_features(BOOK), [KEY]),
+    dagster_type=table_type("BorrowerFeatures", tables.borrower_features(BOOK), [KEY, CREATED]),
 )
 def borrower_features(
-    context: dg.AssetExecutionContext, monthly_statements: dict[str, pd.DataFrame], client_profiles: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    engine: Engine,
+    monthly_statements: dict[str, pd.DataFrame],
+    client_profiles: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """What the bank knows of each client's habits at the end of each month: use of credit, payments, delays, trends.
 
@@ -66,11 +75,9 @@ def borrower_features(
     """
     from loan_assets.credit.pictures import small_multiples
 
-    months = {}
-    for month in context.partition_keys:
-        known = {earlier: table for earlier, table in monthly_statements.items() if earlier <= month}
-        months[month] = statements.features_as_of(month, known, client_profiles, BOOK)
-        months[month].attrs[COMPUTED_BY] = BOOK.digest
+    months = engine.features_of(context.partition_keys, monthly_statements, client_profiles, BOOK)
+    for table in months.values():
+        table.attrs[COMPUTED_BY] = BOOK.digest
     newest = months[max(months)]
     spread = {name: newest[name].to_numpy("float64") for name in BOOK.feature_names}
     context.add_asset_metadata(
@@ -92,8 +99,9 @@ def full_windows_have_no_gaps(
         window = [month_after(month, -lag) for lag in range(BOOK.window)]
         if window[-1] >= months_of(BOOK)[0]:
             there = [set(monthly_statements[one][KEY]) for one in window if one in monthly_statements]
-            stayed = table[KEY].isin(set(table[KEY]).intersection(*there))
-            gaps[month] = int((~np.isfinite(table.loc[stayed, list(BOOK.feature_names)].to_numpy())).sum())
+            last = table.drop_duplicates(KEY, keep="last")  # before it a late statement may have been missing
+            stayed = last[KEY].isin(set(last[KEY]).intersection(*there))
+            gaps[month] = int((~np.isfinite(last.loc[stayed, list(BOOK.feature_names)].to_numpy())).sum())
     return dg.AssetCheckResult(
         passed=not any(gaps.values()),
         description="; ".join(f"{month}: {count:,} values are not finite" for month, count in gaps.items() if count)
@@ -131,27 +139,32 @@ def feature_definitions(
     )
 
 
-@dg.asset(kinds={"feast", "numpy"})
+# Neither Feast's online store nor Redis refuses a second writer: the pool has one place, also where runs have many.
+@dg.asset(kinds={"feast", "numpy"}, pool="online_store")
 def online_features(
     context: dg.AssetExecutionContext,
+    io_manager: dg.ResourceParam[AssetStore],
     feature_store: FeatureStoreDoor,
     online_tables: OnlineTables,
+    pushed_statements: PushedStatements,
     feature_definitions: FeatureDefinitions,
 ) -> OnlineFeatures:
     """The newest features of every client, by client number: in Feast's online store, and as a table in memory's form.
 
-    The endpoint reads the table, in microseconds and without Feast; a check holds it equal to Feast's own answers.
+    The endpoint reads the table, in microseconds and without Feast; a check holds it equal to Feast's own answers. What
+    was pushed and is not in the offline table yet stays served.
     """
     newest = feature_store.materialize(BOOK)
     as_of = newest[tables.EVENT_TIME.name].max().to_pydatetime()
-    unlike = _rows_unlike_offline(feature_store, newest[KEY].tolist(), newest[list(BOOK.feature_names)], as_of)
+    unlike = _rows_unlike_offline(feature_store, newest, newest[list(BOOK.feature_names)], as_of)
     if unlike:
         raise Refusal(
             f"The newest rows of {unlike:,} clients differ from the offline join at {as_of:%Y-%m-%d}; the endpoint's "
             "table was not replaced.",
-            "Look for a statement that became known after its month; materialize borrower_features and what follows.",
+            "Look for two rows that became known at one instant; materialize borrower_features and what follows.",
         )
-    digest = online_tables.publish(newest, BOOK)
+    stream = Stream(events=pushed_statements, store=io_manager, features=feature_store, online=online_tables, book=BOOK)
+    digest = stream.put_in_force(newest)
     context.add_output_metadata({"features_as_of": as_of.isoformat(), "clients": len(newest), "table_digest": digest})
     return OnlineFeatures(
         clients=len(newest),
@@ -163,40 +176,68 @@ def online_features(
 
 @dg.asset_check(asset=online_features, additional_ins={"client_profiles": dg.AssetIn()}, blocking=True)
 def online_equals_offline(
+    io_manager: dg.ResourceParam[AssetStore],
     feature_store: FeatureStoreDoor,
     online_tables: OnlineTables,
+    pushed_statements: PushedStatements,
     online_features: OnlineFeatures,
     client_profiles: pd.DataFrame,
 ) -> dg.AssetCheckResult:
     """Feast's online store and the endpoint's table answer the same bits for every client, those of the offline join.
 
-    A client who has left keeps its last row online; the join knows nothing of it once its features' life is over.
+    A client who has left keeps its last row online; the join knows nothing of it once its features' life is over. What
+    was pushed and is not offline yet is held to the same functions over the statements themselves.
     """
-    table = online_tables.table()
-    clients, names = table.clients.tolist(), list(BOOK.feature_names)
-    packed = pd.DataFrame(table.features, columns=names)
-    feast = feature_store.read_online(clients, BOOK)[names].to_numpy()
-    counted = {
-        "clients that the offline join answers otherwise": _rows_unlike_offline(
-            feature_store, clients, packed, online_features.features_as_of
-        ),
-        "clients that Feast's online store answers otherwise": _rows_that_differ(feast, table.features),
-        "clients too many or too few": len(set(client_profiles[KEY]) ^ set(clients)),
-    }
+    stream = Stream(events=pushed_statements, store=io_manager, features=feature_store, online=online_tables, book=BOOK)
+    for _ in range(TIMES_LOOKED):
+        table = online_tables.table()
+        counted = _differences(stream, table, online_features.features_as_of)
+        counted["clients too many or too few"] = len(set(client_profiles[KEY]) ^ set(table.clients.tolist()))
+        if not any(counted.values()):
+            break
+        sleep(1.0)  # an event that was recorded this moment is being served
     wrong = [f"{count:,} {what}" for what, count in counted.items() if count]
     if table.digest != online_features.table_digest:
         wrong.append(f"the table in force is {table.digest[:12]}, not {online_features.table_digest[:12]}")
     return dg.AssetCheckResult(
-        passed=not wrong, description="; ".join(wrong) or None, metadata={"clients": len(clients), **counted}
+        passed=not wrong, description="; ".join(wrong) or None, metadata={"clients": len(table.clients), **counted}
     )
 
 
+def _differences(stream: Stream, table: OnlineTable, as_of: datetime) -> dict[str, int]:
+    """How many clients' rows are not the same in two stores, by which."""
+    clients, names = table.clients.tolist(), list(BOOK.feature_names)
+    answered = pd.DataFrame(table.features, columns=names, index=clients)
+    newest = stream.features.newest(BOOK)
+    ahead = stream.ahead_of(newest).set_index(KEY)[names]
+    offline = newest[newest[KEY].isin(clients) & ~newest[KEY].isin(ahead.index)]
+    feast = stream.features.read_online(clients, BOOK)[names].to_numpy()
+    return {
+        "clients that the offline join answers otherwise": _rows_unlike_offline(
+            stream.features, offline, answered.loc[offline[KEY]], as_of
+        ),
+        "clients that Feast's online store answers otherwise": _rows_that_differ(feast, table.features),
+        "clients whose pushed statements are not served": _rows_that_differ(
+            ahead.to_numpy("float32"), answered.reindex(ahead.index).to_numpy("float32")
+        ),
+    }
+
+
 def _rows_unlike_offline(
-    feature_store: FeatureStoreDoor, clients: list[int], features: pd.DataFrame, as_of: datetime
+    feature_store: FeatureStoreDoor, newest: pd.DataFrame, features: pd.DataFrame, as_of: datetime
 ) -> int:
-    """How many clients' features differ from the point-in-time join; it forgets who left a feature's life ago."""
-    decisions = pd.DataFrame({KEY: clients, tables.EVENT_TIME.name: pd.Timestamp(as_of).as_unit("us")})
-    is_fresh = ~(feature_store.as_of(decisions, BOOK) < as_of - BOOK.feature_life).to_numpy()
+    """How many clients' features differ from the point-in-time join; it forgets who left a feature's life ago.
+
+    Args:
+        newest: the clients' newest rows offline. Each is asked for as of the newest month, or of the instant at which
+            it became known where that came later.
+        features: what is compared, in the same order.
+    """
+    last = pd.Series(pd.Timestamp(as_of).as_unit("us"), index=newest.index)
+    asked = last.where(last >= newest[CREATED], newest[CREATED])
+    decisions = pd.DataFrame({KEY: newest[KEY], tables.EVENT_TIME.name: asked}).reset_index(drop=True)
+    oldest = decisions[tables.EVENT_TIME.name] - BOOK.feature_life
+    is_fresh = ~(feature_store.as_of(decisions, BOOK) < oldest).to_numpy()
     offline = feature_store.as_known_at(decisions[is_fresh], BOOK)[list(BOOK.feature_names)]
     return _rows_that_differ(offline.to_numpy(), features[is_fresh].to_numpy("float32"))
 

@@ -231,7 +231,8 @@ def live_fairness(context: dg.AssetExecutionContext, memory: Memory) -> dict[str
         answers = answers_with_outcomes(history.ledger(day), history.answers(day, POLICY.succession.budget_days))
         found[day] = fairness_of(day, answers, BOOK, POLICY)
         ratios = {f"approval_ratio_{name}": ratio for name, ratio in found[day].approval_ratios.items()}
-        facts = {"applications": found[day].applications, "groups": table_of(found[day].rows()), **ratios}
+        errors = {f"standard_error_of_{name}": error for name, error in found[day].errors.items()}
+        facts = {"applications": found[day].applications, "groups": table_of(found[day].rows()), **ratios, **errors}
         context.add_asset_metadata(facts, partition_key=day)
     return found
 

@@ -26,7 +26,14 @@ def outcomes(context: dg.AssetExecutionContext, outcome_landing: OutcomeLanding)
     """
     arrived = {day: outcome_landing.read(day) for day in context.partition_keys}
     for day, file in arrived.items():
-        facts = {"bytes": len(file.content or b""), "sha256": file.sha256, "has_arrived": file.content is not None}
+        facts: dict[str, int | str | bool] = {
+            "bytes": len(file.content or b""),
+            "sha256": file.sha256,
+            "has_arrived": file.content is not None,
+        }
+        put = outcome_landing.arrived_at(day)
+        if put is not None:
+            facts["arrived_at"] = put.isoformat(timespec="milliseconds")
         context.add_asset_metadata(facts, partition_key=day)
     return arrived
 

@@ -239,10 +239,12 @@ def batch_scores(
     release, online = release_store.champion_release(), online_tables.table().facts
     _refuse_another_book({"champion": release.facts.book_digest, "online table": online.book_digest})
     newest = pd.Timestamp(online.features_as_of).as_unit("us")
-    now = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: newest})
-    last = feature_store.as_of(now, BOOK)
-    # Who left a feature's life ago keeps the score of the last statement, as at the endpoint.
-    decisions = now.assign(**{tables.EVENT_TIME.name: last.where(last < newest - BOOK.feature_life, newest)})
+    offline = feature_store.newest(BOOK).set_index(KEY).reindex(default_outcomes[KEY]).reset_index()
+    last, known_since = offline[tables.EVENT_TIME.name], offline[tables.CREATED_TIME.name]
+    # Who left a feature's life ago keeps the score of the last statement, as at the endpoint; what became known after
+    # the newest month is known by now.
+    asked = known_since.where((last < newest - BOOK.feature_life) | (known_since > newest), newest)
+    decisions = default_outcomes[[KEY]].assign(**{tables.EVENT_TIME.name: asked})
     known = feature_store.as_known_at(decisions, BOOK)
     estimates = release.score(known[list(release.facts.features)].to_numpy("float32"))
     refused = is_refused(estimates, release.facts.threshold)

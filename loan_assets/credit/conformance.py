@@ -88,25 +88,26 @@ def conform(delivered: pd.DataFrame, book: LoanBook, file: str) -> pd.DataFrame:
         Refusal: naming the file, its row count, the columns, the rules and how many rows break each.
     """
     frame = conform_columns(delivered, book.received, book.key.name, file, DELIVER)
+    refuse_another_table(frame, book, file)
+    return frame
+
+
+def refuse_another_table(frame: pd.DataFrame, book: LoanBook, file: str) -> None:
+    """Refuse rows that keep the contract and are not those that were published.
+
+    Raises:
+        Refusal: naming the file, its row count and the figures that it does not reproduce.
+    """
     departures = departures_from_published(frame, book)
     if departures:
         raise Refusal(
             f"{file} ({len(frame):,} rows) is not the table of {book.title!r}: {_listed(departures)}.", DELIVER
         )
-    return frame
 
 
-def conform_month(delivered: pd.DataFrame, book: LoanBook, file: str, next_step: str) -> pd.DataFrame:
-    """One month of statements as delivered later: the key and each measure, by the same rules as the book's.
-
-    Args:
-        next_step: what a refusal tells to do, for a month is delivered elsewhere than the book.
-
-    Raises:
-        Refusal: as `conform` does.
-    """
-    columns = [column for column in statements(book) if column.role is not Role.EVENT_TIME]
-    return conform_columns(delivered, columns, book.key.name, file, next_step)
+def columns_of_a_month(book: LoanBook) -> tuple[Column, ...]:
+    """One month of statements as delivered later: the key and each measure, by the same rules as the book's."""
+    return tuple(column for column in statements(book) if column.role is not Role.EVENT_TIME)
 
 
 def in_the_books_words(delivered: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
@@ -123,34 +124,55 @@ def conform_columns(
     Raises:
         Refusal: as `conform` does, with `next_step`.
     """
-    import pandas as pd
-
     named = in_the_books_words(delivered, columns)
-    rows = len(named)
+    refuse_headers([str(name) for name in named.columns], len(named), columns, file, next_step)
+    frame, broken = as_numbers(named, columns)
+    broken = broken or breaches(frame, columns, unique=[key])
+    if broken:
+        raise broken_contract(file, len(named), broken, next_step)
+    return frame
+
+
+def refuse_headers(names: Sequence[str], rows: int, columns: Sequence[Column], file: str, next_step: str) -> None:
+    """What can be said of a delivery before any row of it is looked at.
+
+    Args:
+        names: its columns, in the book's words.
+
+    Raises:
+        Refusal: when it has no rows, lacks a column or has one more than once.
+    """
     if rows == 0:
         raise Refusal(f"{file} has no rows.", next_step)
     missing = [
         f"{column.name} ({column.source})" if column.source else column.name
         for column in columns
-        if column.name not in named.columns
+        if column.name not in names
     ]
     if missing:
         raise Refusal(f"{file} ({rows:,} rows) lacks {_listed(missing)}.", next_step)
-    repeated = sorted(set(named.columns[named.columns.duplicated()]) & {column.name for column in columns})
+    repeated = sorted(column.name for column in columns if names.count(column.name) > 1)
     if repeated:
         raise Refusal(f"{file} ({rows:,} rows) has {_listed(repeated)} more than once.", next_step)
+
+
+def as_numbers(named: pd.DataFrame, columns: Sequence[Column]) -> tuple[pd.DataFrame, tuple[Breach, ...]]:
+    """Rows in the order and types of the contract, and what cannot be read as the number it should be.
+
+    A row is read alone, so that a file may be read in parts. Where anything is found, the rows are not the contract's.
+    """
+    import pandas as pd
+
     frame = pd.DataFrame(
         {column.name: pd.to_numeric(named[column.name].reset_index(drop=True), errors="coerce") for column in columns}
     )
-    broken = tuple(breach for column in columns for breach in _unfit(column, named[column.name], frame[column.name]))
-    if not broken:
-        frame = frame.astype({column.name: STORED_AS[column.kind] for column in columns})
-        broken = breaches(frame, columns, unique=[key])
-    if broken:
-        raise Refusal(
-            f"{file} ({rows:,} rows) breaks the contract: {_listed([str(one) for one in broken])}.", next_step
-        )
-    return frame
+    unfit = tuple(breach for column in columns for breach in _unfit(column, named[column.name], frame[column.name]))
+    return frame if unfit else frame.astype({column.name: STORED_AS[column.kind] for column in columns}), unfit
+
+
+def broken_contract(file: str, rows: int, broken: Sequence[Breach], next_step: str) -> Refusal:
+    """The refusal of a file that breaks the contract: how many rows break which rule in which column."""
+    return Refusal(f"{file} ({rows:,} rows) breaks the contract: {_listed([str(one) for one in broken])}.", next_step)
 
 
 def _unfit(column: Column, delivered: pd.Series[Any], numbers: pd.Series[float]) -> Iterator[Breach]:

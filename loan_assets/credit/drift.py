@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loan_assets.credit.daily import JudgedBatch
     from loan_assets.credit.straying import Reference
 
-STEADY, DRIFTED, TOO_FEW, UNFIT = "steady", "drifted", "not enough data", "quality failure"
+VERDICTS = STEADY, DRIFTED, TOO_FEW, UNFIT = "steady", "drifted", "not enough data", "quality failure"
 FACTS, PAGE = "drift.json", "report.html"
 DRAWN = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 

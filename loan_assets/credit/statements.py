@@ -83,6 +83,9 @@ def features_as_of(
 ) -> pd.DataFrame:
     """Every feature of every client with a statement in `month`, over the window that ends with it.
 
+    A client has a row for each instant at which something in the window became known, from the month's own statement
+    onwards: what a statement that came late, or said something else, has changed is a later row.
+
     Args:
         month: the newest month of the window.
         months: statements by month; only `month` and those before it are read. A month of the window that is not
@@ -91,32 +94,78 @@ def features_as_of(
         profile: the client profiles.
 
     Returns:
-        The table of `books.tables.borrower_features`, features rounded to float32, sorted by client.
+        The table of `books.tables.borrower_features`, features rounded to float32, sorted by client and instant.
     """
-    newest = months[month].set_index(book.key.name, drop=False).sort_index()
-    clients = newest.index
+    window = _window(month, months, book)
+    versions = [_as_known_by(by, window, profile, book) for by in _instants_of_change(window, book)]
+    if len(versions) == 1:
+        return versions[0]
+    order = [book.key.name, CREATED_TIME.name]
+    return pd.concat(versions, ignore_index=True).sort_values(order, ignore_index=True)
+
+
+def rows_as_of(month: str, months: Mapping[str, pd.DataFrame], book: LoanBook) -> int:
+    """How many rows `features_as_of` gives, for who has them computed elsewhere."""
+    return sum(len(by) for by in _instants_of_change(_window(month, months, book), book))
+
+
+def _window(month: str, months: Mapping[str, pd.DataFrame], book: LoanBook) -> dict[int, pd.DataFrame]:
+    """The months of the window that ends with one, by how many months before it they lie."""
+    lags = {months_between(earlier, month): table for earlier, table in months.items()}
+    return {lag: table for lag, table in lags.items() if 0 <= lag < book.window}
+
+
+def _instants_of_change(window: Mapping[int, pd.DataFrame], book: LoanBook) -> list[pd.Series[pd.Timestamp]]:
+    """When what is known of a client changed, by client: the first instant of each, then the second of those with two.
+
+    Nothing is told of a client before its statement of the newest month is known.
+    """
+    key, created = book.key.name, CREATED_TIME.name
+    first = window[0].groupby(key)[created].min()
+    changes = pd.concat([table[[key, created]] for table in window.values()]).drop_duplicates()
+    since = first.reindex(changes[key]).to_numpy("datetime64[us]")
+    changes = changes[changes[created].to_numpy("datetime64[us]") >= since].sort_values([key, created])
+    turn = changes.groupby(key).cumcount()
+    return [changes[turn == number].set_index(key)[created] for number in range(int(turn.max()) + 1)]
+
+
+def _as_known_by(
+    by: pd.Series[pd.Timestamp], window: Mapping[int, pd.DataFrame], profile: pd.DataFrame, book: LoanBook
+) -> pd.DataFrame:
+    """The features of some clients from what was known of each by an instant of its own.
+
+    Args:
+        by: the instants, by client in ascending order.
+        window: statements by how many months before the newest they lie.
+    """
+    key, clients = book.key.name, by.index
+    by_lag = {lag: _newest_known(table, by, key) for lag, table in window.items()}
     received = {
-        column.name: profile.set_index(book.key.name)[column.name].reindex(clients).to_numpy()
+        column.name: profile.set_index(key)[column.name].reindex(clients).to_numpy()
         for column in profiles(book)
         if column.role is Role.FEATURE
     }
-    by_lag = {months_between(earlier, month): table.set_index(book.key.name) for earlier, table in months.items()}
     for column in book.monthly:
         held = by_lag.get(column.lag)
         received[column.name] = (
             np.full(len(clients), np.nan) if held is None else held[column.measure].reindex(clients).to_numpy("float64")
         )
     values = {name: numbers.astype("float32") for name, numbers in compute_features(book, received).items()}
-    table = pd.DataFrame({book.key.name: clients.to_numpy(), **values})
-    table[EVENT_TIME.name] = newest[EVENT_TIME.name].reset_index(drop=True)
-    table[CREATED_TIME.name] = _last_known(by_lag, clients)
+    table = pd.DataFrame({key: clients.to_numpy(), **values})
+    table[EVENT_TIME.name] = by_lag[0][EVENT_TIME.name].reindex(clients).reset_index(drop=True)
+    # No feature is older than its inputs.
+    table[CREATED_TIME.name] = by.astype("datetime64[us, UTC]").reset_index(drop=True)
     return table[[column.name for column in borrower_features(book)]]
 
 
-def _last_known(by_lag: Mapping[int, pd.DataFrame], clients: pd.Index[int]) -> pd.Series[pd.Timestamp]:
-    """When the last of the statements in each client's window became known: no feature is older than its inputs."""
-    stamps = [table[CREATED_TIME.name].reindex(clients) for lag, table in by_lag.items() if lag >= 0]
-    return pd.concat(stamps, axis=1).max(axis=1).astype("datetime64[us, UTC]").reset_index(drop=True)
+def _newest_known(table: pd.DataFrame, by: pd.Series[pd.Timestamp], key: str) -> pd.DataFrame:
+    """Each client's newest version of a month's statement among those known by an instant, by client."""
+    limits = by.reindex(table[key]).to_numpy(
+        "datetime64[us]"
+    )  # none for others' statements, which no instant is before
+    known = table[table[CREATED_TIME.name].to_numpy("datetime64[us]") <= limits]
+    newest = known.sort_values(CREATED_TIME.name, kind="stable").drop_duplicates(key, keep="last")
+    return newest.set_index(key)
 
 
 def _ends(book: LoanBook) -> Iterable[str]:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from loan_assets.bucket import bucket_at
 from loan_assets.policy_file import the_policy
 from loan_assets.refusal import Refusal
+from loan_assets.resources.step_meter import StepMeter
 from loan_assets.resources.versioned_store import Version, VersionedStore
 from loan_assets.settings import Settings
 
@@ -56,6 +58,13 @@ class AssetStore(dg.ConfigurableIOManager):
     root: str
     keep: int
     bucket: str = ""
+    _meter: StepMeter | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Measure what the steps of this run cost: every asset passes this door, so every run opens it."""
+        if context.instance is not None and context.run is not None:
+            self._meter = StepMeter(context.instance)
+            self._meter.listen(context.run.run_id)
 
     @classmethod
     def over(cls, settings: Settings) -> AssetStore:
@@ -72,9 +81,11 @@ class AssetStore(dg.ConfigurableIOManager):
         name = context.asset_key.to_python_identifier()
         if context.has_asset_partitions:
             self._write_partitions(context, name, obj)
-            return
-        version = self.store.write(name, partial(_save, obj))
-        _record(context, {None: version}, obj)
+        else:
+            _record(context, {None: self.store.write(name, partial(_save, obj))}, obj)
+        if self._meter is not None and (spent := self._meter.so_far(name)) is not None:
+            # Of the whole step, whatever number of partitions it made.
+            context.add_output_metadata(spent.facts())
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The verified version in force; a dictionary of partitions when the asset has them.

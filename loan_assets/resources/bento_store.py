@@ -5,6 +5,7 @@ Here: what goes into a Bento. Not here: what the box does with it (`bento/`) or 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -12,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from typing import Any
 import dagster as dg
 
 from loan_assets.books import LoanBook
+from loan_assets.bucket import Bucket, bucket_at
 from loan_assets.refusal import Refusal
 from loan_assets.release import REFERENCE
 from loan_assets.sealed import seal, verify
+from loan_assets.settings import Settings
 
 NAME, SERVICE = "loan_default", "bento.service:LoanDefault"
+ARCHIVE = "bento"
 # What BentoML adds to the files it packs, and what running them leaves.
 BYPRODUCTS = ("bentofile.yaml", "__pycache__")
 # The only rooms of the platform that the box carries; the rest stays behind.
@@ -49,8 +52,9 @@ CARRIED = (
     "credit/lookup.py",
     "credit/reasons.py",
 )
-# What the box runs on, in the versions that it was tested with; BentoML itself comes with the image.
+# What the box runs on; with all that these need they are locked by hash in the file that the image is made from.
 PACKAGES = (
+    "bentoml",
     "numpy",
     "msgspec",
     "prometheus-client",
@@ -62,6 +66,7 @@ PACKAGES = (
     "hiredis",
     "obstore",
 )
+LOCK, IMAGE = "bento/requirements.lock", "bento/Dockerfile.j2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +80,19 @@ class BuiltBento:
 
 
 class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """BentoML's store below `home`."""
+    """BentoML's store below `home`, and the bucket in which every Bento is kept for other machines where there is one.
+
+    An archive in the bucket is named by what is in it. It is taken for that once it was unpacked and every file is
+    what was packed.
+    """
 
     home: str
+    bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> BentoStore:
+        """The store that the settings name."""
+        return cls(home=str(settings.bentoml_home), bucket=bucket_at(settings.bentos_place))
 
     def build(self, release: Path, digest: str, version: int, book: LoanBook) -> BuiltBento:
         """Pack the box, the book and a verified release into a Bento; the same contents give the same tag.
@@ -110,11 +125,10 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                             "book_digest": book.digest,
                         },
                         description=f"Scores applications of {book.title!r} with model version {version}.",
-                        python={
-                            "packages": [f"{package}=={installed(package)}" for package in PACKAGES],
-                            "lock_packages": False,
-                        },
+                        python={"requirements_txt": LOCK, "lock_packages": False},
+                        docker={"dockerfile_template": IMAGE},
                     )
+        self._share(tag)
         packed = [path for path in self.folder_of(tag).rglob("*") if not set(path.parts) & set(BYPRODUCTS)]
         size = sum(path.stat().st_size for path in packed if path.is_file())
         return BuiltBento(tag=tag, bytes=size, release_digest=digest, contents=contents)
@@ -137,6 +151,7 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         bentoml, store = self._opened()
         label = release_digest[:12]
+        self._bring_newest(f"v{version}-")
         there = bentoml.bentos.list(NAME, _bento_store=store)
         carrying = [bento for bento in there if bento.info.labels.get("release_digest") == label]
         if not carrying:
@@ -163,10 +178,51 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             Refusal: when it is not there.
         """
         bentoml, store = self._opened()
+        self._bring(tag)
         try:
             return Path(bentoml.bentos.get(tag, _bento_store=store).path)
         except bentoml.exceptions.BentoMLException:
             raise Refusal(f"The Bento {tag} is not in {self.home}.", "Materialize loan_bento again.") from None
+
+    def _place_of(self, tag: str) -> Path:
+        name, _, version = tag.partition(":")
+        return Path(self.home) / "bentos" / name / version
+
+    def _share(self, tag: str) -> None:
+        """Put a Bento into the bucket, anew whenever it was built anew: what is there under its name may be damaged."""
+        if not self.bucket:
+            return
+        bentoml, store = self._opened()
+        with tempfile.TemporaryDirectory(prefix="loan-bento-") as place:
+            archive = bentoml.bentos.export_bento(tag, str(Path(place) / f"shared.{ARCHIVE}"), _bento_store=store)
+            Bucket(self.bucket).upload(_archived(tag), Path(archive))
+
+    def _bring(self, tag: str) -> None:
+        """Have a Bento of the bucket here that is not; whoever uses it verifies it."""
+        if not self.bucket or self._place_of(tag).exists():
+            return
+        bentoml, store = self._opened()
+        with tempfile.TemporaryDirectory(prefix="loan-bento-") as place:
+            archive = Path(place) / f"brought.{ARCHIVE}"
+            if not any(one.name == _archived(tag) for one in Bucket(self.bucket).names(NAME)):
+                return
+            Bucket(self.bucket).download(_archived(tag), archive)
+            try:
+                bentoml.bentos.import_bento(str(archive), _bento_store=store)
+            except Exception as unreadable:  # whatever the vendor raises over bytes that are no archive
+                shutil.rmtree(self._place_of(tag), ignore_errors=True)
+                raise Refusal(
+                    f"The Bento {tag} in {self.bucket} is damaged.", "Materialize loan_bento again."
+                ) from unreadable
+
+    def _bring_newest(self, prefix: str) -> None:
+        """Have the newest Bento of the bucket here whose version begins so."""
+        if not self.bucket:
+            return
+        there = [one for one in Bucket(self.bucket).names(NAME) if one.name.startswith(f"{NAME}/{prefix}")]
+        if there:
+            newest = max(there, key=lambda one: one.modified).name
+            self._bring(newest.removesuffix(f".{ARCHIVE}").replace("/", ":"))
 
     def _opened(self) -> tuple[Any, Any]:
         """BentoML, never phoning home, and the store below `home`: its own one is the first that a process opened."""
@@ -177,7 +233,14 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         import bentoml
         from bentoml._internal.bento.bento import BentoStore as Opened
 
+        # It warns that a Bento with an image of its own is of the first kind, which it is meant to be.
+        logging.getLogger("bentoml.build").setLevel(logging.ERROR)
         return bentoml, Opened(bentos)
+
+
+def _archived(tag: str) -> str:
+    """The name of a Bento's archive in the bucket."""
+    return f"{tag.replace(':', '/')}.{ARCHIVE}"
 
 
 def _pack(context: Path, release: Path) -> None:

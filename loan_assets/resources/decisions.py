@@ -71,6 +71,14 @@ class Step:
         return cls(**{**facts, "actions": actions, "situation": Situation.from_facts(facts["situation"])})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Steps that were read of a journal, oldest first, and how many bytes hold them."""
+
+    steps: tuple[Step, ...] = ()
+    bytes: int = 0
+
+
 class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The journal at `folder`/journal.log, with a bucket this machine's copy of the steps there, an object each."""
 
@@ -136,6 +144,23 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._alone():
             return self._known()[0]
 
+    def known_since(self, known: Known) -> Known:
+        """What is known of the journal, and what was written since; only that is read.
+
+        A journal that has become shorter was restored, and is read anew.
+
+        Raises:
+            Refusal: as `steps`.
+        """
+        if self.bucket:
+            with self._alone():
+                self._follow(known.steps)
+        size = self._journal.stat().st_size if self._journal.exists() else 0
+        if size < known.bytes:
+            known = Known()
+        more, whole = self._read(known)
+        return Known(steps=(*known.steps, *more), bytes=whole) if more else known
+
     def last(self) -> Step | None:
         """The newest step; None before the first."""
         steps = self.steps()
@@ -162,6 +187,11 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
             steps, whole = self._read()
         return steps, whole
 
+    def _follow(self, steps: Sequence[Step]) -> None:
+        """Have this machine's copy hold what others wrote after so many steps; for who holds the lock."""
+        if next(Bucket(self.bucket).names(after=_named(len(steps))), None) is not None or not self._journal.exists():
+            self._known()
+
     def _append(self, whole: int, line: bytes) -> None:
         """Write a line after the first so many bytes, and force it to disk."""
         place = self._journal
@@ -176,12 +206,16 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
         self._journal.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(self._journal.with_suffix(".lock"))
 
-    def _read(self) -> tuple[tuple[Step, ...], int]:
-        """Every step, and how many bytes hold them: a last line without an end was never a step."""
+    def _read(self, known: Known | None = None) -> tuple[tuple[Step, ...], int]:
+        """Every step after those that are known, and how many bytes hold all: a last line without an end is no step."""
+        first, whole = (len(known.steps) + 1, known.bytes) if known else (1, 0)
         if not self._journal.exists():
             return (), 0
-        steps, whole = [], 0
-        for number, line in enumerate(self._journal.read_bytes().splitlines(keepends=True), start=1):
+        steps = []
+        with self._journal.open("rb") as journal:
+            journal.seek(whole)
+            written = journal.read()
+        for number, line in enumerate(written.splitlines(keepends=True), start=first):
             step = Step.of_line(line)
             if step is None and not line.endswith(b"\n"):
                 break

@@ -249,6 +249,19 @@ def _follow(tracking_uri: str, before: str, now: str) -> None:
         models = tables.execute(sqlalchemy.text(MODELS)).scalars()
         if not all(_folder(model.replace(before, now, 1)).is_dir() for model in models):
             return
+    follow(tracking_uri, before, now)
+
+
+def follow(tracking_uri: str, before: str, now: str) -> None:
+    """Have MLflow's own tables name artifacts where they are now.
+
+    Args:
+        before: the location of all of them as the tables say it, a URI.
+        now: the same of where they are.
+    """
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(tracking_uri).begin() as tables:
         for table, columns in PLACES.items():
             for column in columns:
                 tables.execute(sqlalchemy.text(MOVE.format(table=table, column=column)), {"before": before, "now": now})

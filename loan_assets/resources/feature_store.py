@@ -2,9 +2,9 @@
 
 Here: every Feast object and call. Not here: what a feature means (`books`) or when to materialize (`assets`).
 
-Feast takes seconds to import, so nothing here imports it before a method needs it. The offline store is duckdb
-because the default one drops entity rows outside the TTL; the registry is SQL because the file registry loses
-concurrent writes.
+Feast takes seconds to import, so nothing here imports it before a method needs it. The offline store is duckdb, or
+Spark with that engine, because the default one drops entity rows outside the TTL; the registry is SQL because the file
+registry loses concurrent writes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ from filelock import FileLock
 
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
+from loan_assets.bucket import bucket_at
 from loan_assets.online_redis import is_redis
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import TABLE, read_table, write_table
-from loan_assets.resources.versioned_store import VersionedStore
+from loan_assets.resources.engine import Engine
+from loan_assets.resources.versioned_store import Version, VersionedStore
+from loan_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore
 
 PROJECT, VIEW, SERVICE, ENTITY = "loan_assets", "borrower_features", "default_model", "client"
+PUSHED = "pushed"
 ROW = "row_id"
 ONLINE_BATCH = 5_000
 
@@ -47,7 +51,7 @@ class OfflineTable:
 
 
 class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Feast with a SQL registry, a duckdb offline store and an online store, wherever the settings put them.
+    """Feast with a SQL registry, the engine's offline store and an online store, wherever the settings put them.
 
     `online` is a SQLite file or a Redis URL. The table that the view reads is a sealed copy of one in `bucket`, if set.
     """
@@ -55,7 +59,19 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
     folder: str
     registry: str
     online: str
+    engine: Engine
     bucket: str = ""
+
+    @classmethod
+    def over(cls, settings: Settings) -> FeatureStoreDoor:
+        """The store that the settings name, for what runs outside of Dagster."""
+        return cls(
+            folder=str(settings.feast),
+            registry=settings.feast_registry,
+            online=settings.feast_online,
+            engine=Engine.over(settings),
+            bucket=bucket_at(settings.feast_place),
+        )
 
     def publish(self, rows: pd.DataFrame, book: LoanBook) -> OfflineTable:
         """Put rows where the view reads them, and make the registry agree with the book.
@@ -78,6 +94,7 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
             `decisions` with one float32 column per feature; missing where nothing within its life was known by then.
         """
         import numpy as np
+        import pandas as pd
 
         numbered = decisions.assign(**{ROW: np.arange(len(decisions), dtype="int64")})
         with self._opened() as store:
@@ -94,7 +111,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "Materialize feature_definitions again and rerun; nothing was trained.",
             )
         features = list(book.feature_names)
-        times = {EVENT_TIME.name: joined[EVENT_TIME.name].astype("datetime64[us, UTC]")}
+        # Spark's instants are UTC without saying so.
+        times = {EVENT_TIME.name: pd.to_datetime(joined[EVENT_TIME.name], utc=True).astype("datetime64[us, UTC]")}
         ordered = joined[[*decisions.columns, *features]].assign(**times)
         exact: pd.DataFrame = ordered.astype(dict.fromkeys(features, "float32"))
         return exact
@@ -133,8 +151,24 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._opened() as store, redirect_stdout(StringIO()):
             self._agree(store, book)
             store.materialize(start_date=start, end_date=newest + timedelta(seconds=1), disable_event_timestamp=False)
-        known = rows.sort_values([EVENT_TIME.name, CREATED_TIME.name], kind="stable")
-        return known.drop_duplicates(book.key.name, keep="last").sort_values(book.key.name, ignore_index=True)
+        return _newest(rows, book)
+
+    def newest(self, book: LoanBook) -> pd.DataFrame:
+        """The newest row of every client in the offline table, as `materialize` gives them; Feast is not asked."""
+        return _newest(read_table(self._offline_file()), book)
+
+    def push(self, rows: pd.DataFrame, book: LoanBook) -> None:
+        """Put some clients' newest rows into the online store at once, through the view's push source.
+
+        Whatever was there is replaced: the caller sees to it that the rows are the newest.
+
+        Args:
+            rows: key, event and created timestamps, and every feature, one row a client.
+        """
+        with self._opened() as store:
+            from feast.data_source import PushMode
+
+            store.push(self._push_source(store, book), rows, to=PushMode.ONLINE)
 
     def read_online(self, clients: Sequence[int], book: LoanBook) -> pd.DataFrame:
         """What the online store answers for these clients: the key and one float32 column per feature, same order."""
@@ -160,11 +194,14 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         return VersionedStore(root=Path(self.folder), keep=2, bucket=self.bucket)
 
     def _offline_file(self) -> Path:
+        return self._offline().folder / TABLE
+
+    def _offline(self) -> Version:
         """The verified table that the view reads; Feast itself would not notice a damaged one."""
         version = self._shelves.current("offline")
         if version is None:
             raise Refusal("Feast has no offline table yet.", "Materialize feature_definitions first.")
-        return version.folder / TABLE
+        return version
 
     def _agree(self, store: FeatureStore, book: LoanBook) -> None:
         """Make the registry say what the book says and point at the verified table in force.
@@ -173,14 +210,31 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from feast.errors import FeastObjectNotFoundException
 
-        table = str(self._offline_file())
+        version = self._offline()
+        table = self.engine.shown(version.folder / TABLE, version.digest)
+        reads = f"{self.engine.offline_store} {table}"
+        tags = {"book": book.name, "book_digest": book.digest, "reads": reads, "follows": PUSHED}
         try:
-            view = store.get_feature_view(VIEW)
-            agrees = view.batch_source.path == table and view.tags.get("book_digest") == book.digest
+            agrees = store.get_feature_view(VIEW).tags == tags
         except FeastObjectNotFoundException:
             agrees = False
         if not agrees:
-            _apply(store, book, Path(table))
+            _apply(store, book, _source(self.engine.offline_store, table), tags)
+
+    def _push_source(self, store: FeatureStore, book: LoanBook) -> str:
+        """The name under which the view of this book follows what is pushed.
+
+        What is there is taken as it is: a push is no occasion to start an engine, which only joins need.
+        """
+        from feast.errors import FeastObjectNotFoundException
+
+        try:
+            tags = store.get_feature_view(VIEW).tags
+        except FeastObjectNotFoundException:
+            tags = {}
+        if (tags.get("book_digest"), tags.get("follows")) != (book.digest, PUSHED):
+            self._agree(store, book)
+        return str(store.get_feature_view(VIEW).stream_source.name)
 
     @contextmanager
     def _opened(self) -> Iterator[FeatureStore]:
@@ -203,11 +257,13 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
                     project=PROJECT,
                     provider="local",
                     registry={"registry_type": "sql", "path": self.registry, "cache_ttl_seconds": 0},
-                    offline_store={"type": "duckdb"},
+                    offline_store={"type": self.engine.offline_store},
                     online_store=_online(self.online),
                     entity_key_serialization_version=3,
                 )
             )
+            if self.engine.offline_store == "spark":
+                import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  # it warns of itself
             warnings.simplefilter("ignore")  # modules of Feast's that were imported on the way set it back
             yield store
 
@@ -221,25 +277,40 @@ def _online(place: str) -> dict[str, object]:
     said = {"username": url.username, "password": url.password, "db": url.path.strip("/")}
     options = [f"{name}={unquote(value)}" for name, value in said.items() if value]
     options += ["ssl=true"] if url.scheme == "rediss" else []
-    return {"type": "redis", "connection_string": ",".join([f"{url.hostname}:{url.port or 6379}", *options])}
+    # A statement that is restated speaks of the same instant, which Feast would take for nothing new.
+    as_told = {"skip_dedup": True}
+    return {"type": "redis", "connection_string": ",".join([f"{url.hostname}:{url.port or 6379}", *options]), **as_told}
+
+
+def _newest(rows: pd.DataFrame, book: LoanBook) -> pd.DataFrame:
+    """Each client's newest row, of several about the same instant the one that became known last, by client."""
+    known = rows.sort_values([EVENT_TIME.name, CREATED_TIME.name], kind="stable")
+    return known.drop_duplicates(book.key.name, keep="last").sort_values(book.key.name, ignore_index=True)
 
 
 def _is_file(place: str) -> bool:
     return place.startswith("sqlite:///") or "://" not in place
 
 
-def _apply(store: FeatureStore, book: LoanBook, table: Path) -> None:
+def _source(offline_store: str, table: str) -> Any:
+    """The table that the view reads, as one offline store or the other finds it."""
+    times = {"timestamp_field": EVENT_TIME.name, "created_timestamp_column": CREATED_TIME.name}
+    if offline_store == "spark":
+        from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+
+        # A name of its own: Feast cannot read one kind of source where the registry holds another by the same name.
+        return SparkSource(name=f"{VIEW}_on_spark", table=table, **times)
+    from feast import FileSource
+
+    return FileSource(name=f"{VIEW}_source", path=table, **times)
+
+
+def _apply(store: FeatureStore, book: LoanBook, source: Any, tags: dict[str, str]) -> None:
     """The book as a Feast entity, source, view and service."""
-    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast import Entity, FeatureService, FeatureView, Field, PushSource, ValueType
     from feast.types import Float32, Int64
 
     client = Entity(name=ENTITY, join_keys=[book.key.name], value_type=ValueType.INT64, description=book.key.meaning)
-    source = FileSource(
-        name=f"{VIEW}_source",
-        path=str(table),
-        timestamp_field=EVENT_TIME.name,
-        created_timestamp_column=CREATED_TIME.name,
-    )
     fields: list[Any] = [Field(name=book.key.name, dtype=Int64)]
     fields += [Field(name=feature.name, dtype=Float32, description=feature.meaning) for feature in book.features]
     view = FeatureView(
@@ -247,9 +318,9 @@ def _apply(store: FeatureStore, book: LoanBook, table: Path) -> None:
         entities=[client],
         ttl=book.feature_life,
         schema=fields,
-        source=source,
+        source=PushSource(name=f"{source.name}_{PUSHED}", batch_source=source),
         online=True,
-        tags={"book": book.name, "book_digest": book.digest},
+        tags=tags,
     )
     service = FeatureService(name=SERVICE, features=[view], tags={"book_digest": book.digest})
     store.apply([client, source, view, service])

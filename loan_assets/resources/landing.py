@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ import dagster as dg
 
 from loan_assets.books import LoanBook
 from loan_assets.bucket import files_at
-from loan_assets.credit.conformance import conform_month
+from loan_assets.credit.conformance import columns_of_a_month
 from loan_assets.refusal import Refusal
+from loan_assets.resources.engine import Delivered, Engine
 from loan_assets.resources.loan_source import Provenance, fetch, parse, told
 from loan_assets.settings import without_secrets
 
@@ -70,8 +72,11 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
             arrived[month] = (*arrived.get(month, ()), arrival)
         return arrived
 
-    def read(self, month: str, book: LoanBook) -> tuple[pd.DataFrame, Provenance] | None:
+    def read(self, month: str, book: LoanBook, engine: Engine | None = None) -> tuple[pd.DataFrame, Provenance] | None:
         """The key and measures of a month that has arrived, in the book's words, and where they came from.
+
+        Args:
+            engine: what reads its rows; the embedded one where none is named.
 
         Returns:
             None when no file for the month is there.
@@ -87,7 +92,8 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not arrived:
             return None
         name, content = fetch(arrived[0].path, MEND)
-        kind, table = parse(name, content, frozenset({book.key.name}), MEND)
-        frame = conform_month(table, book, name, MEND)
+        parsed = partial(parse, name, content, frozenset({book.key.name}), MEND)
+        file = Delivered(name=name, content=content, parsed=parsed)
+        kind, frame = (engine or Engine()).read(file, columns_of_a_month(book), book.key.name, MEND)
         digest = hashlib.sha256(content).hexdigest()
         return frame, Provenance(location=name, format=kind, bytes=len(content), sha256=digest, rows=len(frame))

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ import dagster as dg
 
 from loan_assets.books import LoanBook
 from loan_assets.bucket import files_at
-from loan_assets.credit.conformance import conform
+from loan_assets.credit.conformance import DELIVER, refuse_another_table
 from loan_assets.refusal import Refusal
+from loan_assets.resources.engine import Delivered, Engine
 from loan_assets.settings import without_secrets
 
 if TYPE_CHECKING:
@@ -45,8 +47,11 @@ class LoanSource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     location: str = "packaged"
 
-    def read(self, book: LoanBook) -> tuple[pd.DataFrame, Provenance]:
+    def read(self, book: LoanBook, engine: Engine | None = None) -> tuple[pd.DataFrame, Provenance]:
         """The delivery as the book's received table, in source row order, and where it came from.
+
+        Args:
+            engine: what reads its rows; the embedded one where none is named.
 
         Raises:
             Refusal: when there is no such file, it cannot be read, or it breaks the book's contract.
@@ -57,8 +62,9 @@ class LoanSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise Refusal(
                 f"The packaged table {name} does not have the digest its book records.", "Reinstall loan_assets."
             )
-        kind, table = parse(name, content, _headers(book))
-        frame = conform(table, book, name)
+        file = Delivered(name=name, content=content, parsed=partial(parse, name, content, _headers(book)))
+        kind, frame = (engine or Engine()).read(file, book.received, book.key.name, DELIVER)
+        refuse_another_table(frame, book, name)
         return frame, Provenance(location=name, format=kind, bytes=len(content), sha256=digest, rows=len(frame))
 
     def _fetch(self, book: LoanBook) -> tuple[str, bytes]:

@@ -5,16 +5,35 @@ Here: putting a table in force and reading it back. Not here: its format (`onlin
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
 
 from loan_assets import online_redis
 from loan_assets.books import LoanBook
 from loan_assets.books.tables import EVENT_TIME
-from loan_assets.online_table import SHELF, OnlineFacts, OnlineTable, read_online, write_online
+from loan_assets.online_table import (
+    PUSHED,
+    SHELF,
+    OnlineFacts,
+    OnlineTable,
+    facts_in_force,
+    packed,
+    pointer_of,
+    pushed_file,
+    pushed_line,
+    read_online,
+    read_pushed,
+    require_book,
+    write_online,
+)
 from loan_assets.resources.versioned_store import VersionedStore
+from loan_assets.sealed import sync
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,16 +57,62 @@ class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
             features=book.feature_names,
             features_as_of=stated.max().isoformat(),
         )
-        clients = newest[book.key.name].to_numpy("int64")
-        as_of = stated.astype("datetime64[us, UTC]").to_numpy("datetime64[us]").astype("int64")
-        features = newest[list(book.feature_names)].to_numpy("float32")
+        clients, as_of, features = _arrays(newest, book)
         if online_redis.is_redis(self.root):
             return online_redis.publish(self.root, facts, clients, as_of, features)
         store = VersionedStore(root=Path(self.root), keep=2)
-        return store.write(SHELF, lambda folder: write_online(folder, facts, clients, as_of, features)).digest
+        digest = store.write(SHELF, lambda folder: write_online(folder, facts, clients, as_of, features)).digest
+        kept = {folder.name for folder in store.versions(SHELF)}
+        for beside in (Path(self.root) / PUSHED).glob("*.log"):
+            if beside.stem not in kept:
+                beside.unlink(missing_ok=True)
+        return digest
+
+    def write_over(self, rows: pd.DataFrame, book: LoanBook) -> None:
+        """Let endpoints answer for some clients from these rows, from their next look-around on.
+
+        Args:
+            rows: as for `publish`; clients that the table in force knows.
+
+        Raises:
+            Refusal: when no table of this book is in force, or the place cannot be written.
+        """
+        clients, as_of, features = _arrays(rows, book)
+        if online_redis.is_redis(self.root):
+            online_redis.write_over(self.root, book.digest, clients, as_of, features)
+            return
+        root = Path(self.root)
+        written: str | None = ""
+        lines = [pushed_line(*pair) for pair in zip(clients.tolist(), packed(as_of, features), strict=True)]
+        while (digest := pointer_of(root)) != written:
+            facts = facts_in_force(root) if digest else None
+            require_book(facts, book.digest)
+            assert digest is not None  # there are facts of it
+            _append(pushed_file(root, digest), b"".join(lines))
+            written = digest
 
     def table(self) -> OnlineTable:
-        """The table in force, verified."""
+        """The table in force, verified, with what was pushed since: what endpoints answer from."""
         if online_redis.is_redis(self.root):
             return online_redis.read_table(self.root)
-        return read_online(Path(self.root))
+        table = read_online(Path(self.root))
+        rows, _ = read_pushed(Path(self.root), table.digest, len(table.facts.features))
+        return table.with_rows(rows) if rows else table
+
+
+def _arrays(rows: pd.DataFrame, book: LoanBook) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Client numbers, the instants of their newest statements in microseconds, and features."""
+    stated = rows[EVENT_TIME.name].astype("datetime64[us, UTC]").to_numpy("datetime64[us]").astype("int64")
+    return rows[book.key.name].to_numpy("int64"), stated, rows[list(book.feature_names)].to_numpy("float32")
+
+
+def _append(file: Path, lines: bytes) -> None:
+    """Append whole lines and force them to disk; what a kill left of another line goes first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(".lock")), file.open("a+b") as log:
+        log.seek(0)
+        log.truncate(log.read().rfind(b"\n") + 1)
+        log.write(lines)
+        log.flush()
+        os.fsync(log.fileno())
+    sync(file.parent)

@@ -13,6 +13,7 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMED = re.compile(r"(\d{4}-\d{2}-\d{2})\.parquet")
+# What file systems call the instant of the last change.
+WRITTEN = ("mtime", "LastModified", "last_modified", "modified", "updated")
 CONTENT, FACTS = "arrived.parquet", "arrived.json"
 
 
@@ -100,3 +103,18 @@ class OutcomeLanding(dg.ConfigurableResource):  # type: ignore[type-arg]
             file = f"{path.rstrip('/')}/{day}.parquet"
             content = files.cat_file(file) if files.exists(file) else None
         return ArrivedFile(day=day, content=content)
+
+    def arrived_at(self, day: str) -> datetime | None:
+        """The instant at which a day's file was put there, UTC; None where there is none, or the place does not say.
+
+        Raises:
+            Refusal: when the place cannot be read.
+        """
+        with told(without_secrets(self.place), "Mend LOAN_OUTCOMES; nothing that has arrived is lost."):
+            files, path = files_at(self.place)
+            file = f"{path.rstrip('/')}/{day}.parquet"
+            facts = files.info(file) if files.exists(file) else {}
+        put = next((facts[key] for key in WRITTEN if facts.get(key)), None)
+        if put is None or isinstance(put, datetime):
+            return put
+        return datetime.fromtimestamp(put, UTC) if isinstance(put, int | float) else datetime.fromisoformat(str(put))

@@ -18,6 +18,7 @@ from loan_assets.credit.training import FittedModel
 from loan_assets.refusal import Refusal
 from loan_assets.release import ReleaseFacts, write_release
 from loan_assets.resources.asset_store import write_table
+from loan_assets.resources.engine import Engine
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.live_history import Memory
 from loan_assets.resources.online_store import OnlineTables
@@ -108,7 +109,9 @@ def crowned(model: FittedModel, book_digest: str, root: Path) -> ReleaseStore:
 
 def scores(ran: Home, releases: ReleaseStore, online: OnlineTables) -> object:
     places = ran.settings
-    door = FeatureStoreDoor(folder=str(places.feast), registry=places.feast_registry, online=places.feast_online)
+    door = FeatureStoreDoor(
+        folder=str(places.feast), registry=places.feast_registry, online=places.feast_online, engine=Engine()
+    )
     return batch_scores(
         dg.build_asset_context(),
         release_store=releases,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loan_assets.books import LoanBook
+from loan_assets.bucket import Bucket
 from loan_assets.refusal import Refusal
 from loan_assets.resources.bento_store import BuiltBento
 from loan_assets.resources.release_store import ReleaseStore
@@ -74,3 +75,42 @@ def test_what_a_bento_carries_is_enough_to_start_it(ran: Home, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert [Path(path).is_relative_to(source) for path in done.stdout.split()] == [True, True]
+
+
+IN_A_BUCKET = """
+import sys
+from loan_assets.resources.bento_store import BentoStore
+store = BentoStore(home=sys.argv[1], bucket=sys.argv[2])
+tag = store.tag_of(1, sys.argv[3])
+print(tag, store.folder_of(tag))
+"""
+SHARE = """
+import sys
+from pathlib import Path
+from loan_assets.books import the_book
+from loan_assets.resources.bento_store import BentoStore
+BentoStore(home=sys.argv[1], bucket=sys.argv[2]).build(Path(sys.argv[3]), sys.argv[4], 1, the_book())
+"""
+
+
+def test_a_bento_of_a_bucket_is_found_on_another_machine_and_refused_where_it_is_damaged(
+    ran: Home, tmp_path: Path, bucket: str
+) -> None:
+    champion = ReleaseStore(root=str(ran.settings.releases)).champion()
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(ran.settings.bentoml_home, here)
+    release = str(ran.settings.releases / champion.path)
+    shared = in_a_fresh_process(SHARE, str(here), bucket, release, champion.digest)
+    assert shared.returncode == 0, shared.stderr
+    brought = in_a_fresh_process(IN_A_BUCKET, str(there), bucket, champion.digest)
+    tag, folder = brought.stdout.split()
+    assert tag == ran.read("loan_bento", BuiltBento).tag, brought.stderr
+    assert Path(folder).is_relative_to(there)
+    (archive,) = Bucket(bucket).names()
+    Bucket(bucket).write(archive.name, b"no archive")
+    shutil.rmtree(there)
+    refused = in_a_fresh_process(IN_A_BUCKET, str(there), bucket, champion.digest)
+    assert "is damaged" in refused.stderr
+    again = in_a_fresh_process(SHARE, str(here), bucket, release, champion.digest)
+    assert again.returncode == 0, again.stderr
+    assert in_a_fresh_process(IN_A_BUCKET, str(there), bucket, champion.digest).stdout.split()[0] == tag

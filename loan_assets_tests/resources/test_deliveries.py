@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -60,6 +62,18 @@ def test_outcomes_that_arrive_in_a_bucket_are_read_and_told_apart_when_they_chan
         assert unreadable == ""
         assert told is not None
         assert told["label"].tolist() == [label]
+
+
+def test_when_outcomes_were_put_there_is_known_of_a_folder_and_of_a_bucket(bucket: str, tmp_path: Path) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    (tmp_path / "2026-11-24.parquet").write_bytes(b"as it came")
+    Bucket(bucket).write("2026-11-24.parquet", b"as it came")
+    for place in (str(tmp_path), bucket):
+        landing = OutcomeLanding(place=place)
+        put = landing.arrived_at("2026-11-24")
+        assert put is not None
+        assert before < put < datetime.now(UTC) + timedelta(seconds=2), place
+        assert landing.arrived_at("2026-11-25") is None
 
 
 def test_a_store_that_is_away_is_named_with_what_to_do(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
