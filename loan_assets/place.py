@@ -33,6 +33,9 @@ class Place(Protocol):
     def names(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Every file below a prefix that ends where a name does, with its size in bytes."""
 
+    def folders(self, prefix: str = "") -> tuple[str, ...]:
+        """The names of the folders right below a prefix, in order."""
+
     def read(self, name: str) -> bytes | None:
         """A small file; None where there is none."""
 
@@ -74,6 +77,14 @@ class FolderPlace:
             with suppress(FileNotFoundError):  # removed while this was listed
                 if path.is_file():
                     yield "/".join(parts), path.stat().st_size
+
+    def folders(self, prefix: str = "") -> tuple[str, ...]:
+        """The names of the folders right below a prefix; none where that is not there."""
+        try:
+            with _told(self.root), os.scandir(self.root / prefix) as entries:
+                return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+        except FileNotFoundError:
+            return ()
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes; None where there is none."""
@@ -119,7 +130,9 @@ class FolderPlace:
                 raise Overtaken(f"{target} was written by another process meanwhile.", "Run again.") from None
             finally:
                 draft.unlink()
-            sync(target.parent)
+                # Also where there was one, for who made it may have been killed before this; up to the root's own name.
+                for folder in target.parents[: len(target.relative_to(self.root).parts) + 1]:
+                    sync(folder)
 
     def delete(self, names: Sequence[str]) -> None:
         """Remove files."""
@@ -148,6 +161,10 @@ class BucketPlace:
         for listed in self.bucket.names(prefix):
             if not any(part.startswith(".") for part in listed.name.split("/")):
                 yield listed.name, listed.size
+
+    def folders(self, prefix: str = "") -> tuple[str, ...]:
+        """The names of the folders right below a prefix, in order."""
+        return self.bucket.folders(prefix)
 
     def read(self, name: str) -> bytes | None:
         """The object's bytes; None where there is none."""

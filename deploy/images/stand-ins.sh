@@ -11,7 +11,10 @@ postgres)
     for database in dagster mlflow feast; do echo "CREATE DATABASE $database;"; done |
       postgres --single -D "$data" postgres >/dev/null
   fi
-  exec postgres -D "$data" -c listen_addresses=127.0.0.1 -c unix_socket_directories=/tmp ;;
+  # Asked to end, it would wait for its clients, who are ending too; an interrupt ends their sessions.
+  postgres -D "$data" -c listen_addresses=127.0.0.1 -c unix_socket_directories=/tmp & server=$!
+  trap 'kill -INT $server; wait $server' TERM INT
+  wait $server ;;
 redis)
   exec redis-server --bind 127.0.0.1 --port 6379 --requirepass "$PASSWORD" --save "" --dir /tmp ;;
 s3)

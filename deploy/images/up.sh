@@ -19,13 +19,14 @@ tail -1 "$state/line" > "$state/tokens"
 (umask 077; echo "$token" > "$state/token")
 
 # Podman 4.3 reads the variables of a secret as JSON, encoded, and its files as a manifest, as they are.
+# Their values go by standard input, for an argument is seen by everybody on the machine.
 secret() {
-  python3 -c '
+  printf '%s\n' "${@:3}" | python3 -c '
 import base64, json, sys
-pairs = dict(pair.split("=", 1) for pair in sys.argv[2:])
+pairs = dict(line.rstrip("\n").split("=", 1) for line in sys.stdin)
 encoded = {key: base64.b64encode(value.encode()).decode() for key, value in pairs.items()}
 print(json.dumps(encoded if sys.argv[1] == "variables" else {"kind": "Secret", "data": pairs}))
-' "${@:2}" | podman secret create "$1" - >/dev/null
+' "$2" | podman secret create "$1" - >/dev/null
 }
 database="postgresql://postgres:$password@127.0.0.1:5432"
 keys=(AWS_ACCESS_KEY_ID=stand-in AWS_SECRET_ACCESS_KEY=stand-in)

@@ -38,6 +38,8 @@ from loan_assets.sealed import sync
 if TYPE_CHECKING:
     import pandas as pd
 
+TAIL = 65_536
+
 
 class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The online table at `root`, a folder or a Redis URL; the one before stays for a while."""
@@ -110,8 +112,10 @@ def _append(file: Path, lines: bytes) -> None:
     """Append whole lines and force them to disk; what a kill left of another line goes first."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(".lock")), file.open("a+b") as log:
-        log.seek(0)
-        log.truncate(log.read().rfind(b"\n") + 1)
+        # A line is far shorter than this, so that what a kill left of one begins within it.
+        start = max(log.seek(0, os.SEEK_END) - TAIL, 0)
+        log.seek(start)
+        log.truncate(start + log.read().rfind(b"\n") + 1)
         log.write(lines)
         log.flush()
         os.fsync(log.fileno())

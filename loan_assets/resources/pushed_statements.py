@@ -13,7 +13,6 @@ use again. A line is eight hexadecimal digits of CRC-32, a space and one JSON ob
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 import zlib
 from collections.abc import Iterable
@@ -22,10 +21,10 @@ from pathlib import Path
 import dagster as dg
 
 from loan_assets.books import LoanBook
-from loan_assets.bucket import Bucket, bucket_at
+from loan_assets.bucket import bucket_at
 from loan_assets.credit.pushed import PushedStatement
+from loan_assets.place import Place, place_at
 from loan_assets.refusal import Overtaken, Refusal
-from loan_assets.sealed import sync
 from loan_assets.settings import Settings
 
 IDS, STATEMENTS = "ids", "statements"
@@ -64,7 +63,7 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def listed(self) -> tuple[str, ...]:
         """The months of which statements were pushed."""
-        return self._below(STATEMENTS)
+        return self._place.folders(STATEMENTS)
 
     def months(self) -> dict[str, str]:
         """The same, each with a mark that changes when another one is."""
@@ -76,7 +75,7 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def clients(self, month: str) -> frozenset[int]:
         """Whose statements of a month were pushed."""
-        return frozenset(int(name) for name in self._below(f"{STATEMENTS}/{month}"))
+        return frozenset(int(name) for name in self._place.folders(f"{STATEMENTS}/{month}"))
 
     def of_month(self, month: str, book: LoanBook) -> tuple[PushedStatement, ...]:
         """Every event about a month.
@@ -97,26 +96,17 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _events(self, names: Iterable[str], book: LoanBook) -> tuple[PushedStatement, ...]:
         return tuple(PushedStatement.of_content(self._read(name), book) for name in names)
 
-    def _below(self, place: str) -> tuple[str, ...]:
-        if self.bucket:
-            return Bucket(self.bucket).folders(place)
-        folder = Path(self.folder) / place
-        return tuple(sorted(entry.name for entry in os.scandir(folder))) if folder.is_dir() else ()
+    @property
+    def _place(self) -> Place:
+        return place_at(self.bucket or self.folder)
 
-    def _names(self, place: str) -> tuple[str, ...]:
-        """The names of the objects below a place, drafts left out."""
-        if self.bucket:
-            return tuple(sorted(listed.name for listed in Bucket(self.bucket).names(place)))
-        root = Path(self.folder)
-        found = (path for path in (root / place).rglob("*") if path.is_file() and not path.name.startswith("."))
-        return tuple(sorted(path.relative_to(root).as_posix() for path in found))
+    def _names(self, prefix: str) -> tuple[str, ...]:
+        return tuple(sorted(name for name, _ in self._place.names(prefix)))
 
     def _create(self, name: str, line: bytes) -> bool:
         """Write an object where none is; returns whether there was none."""
-        if not self.bucket:
-            return _create_file(Path(self.folder) / name, line)
         try:
-            Bucket(self.bucket).create(name, line)
+            self._place.create(name, line)
         except Overtaken:
             return False
         return True
@@ -125,13 +115,12 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
         """What was recorded under a name; a copy that is missing or damaged is brought anew."""
         file = Path(self.folder) / name
         content = _whole(file.read_bytes()) if file.exists() else None
-        if content is None and self.bucket:
-            held = Bucket(self.bucket).read(name)
-            content = _whole(held.data) if held else None
-            if held and content is not None:
+        if content is None and self.bucket and (held := self._place.read(name)) is not None:
+            content = _whole(held)
+            if content is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 draft = file.with_name(f".{uuid.uuid4().hex}")
-                draft.write_bytes(held.data)
+                draft.write_bytes(held)
                 draft.replace(file)
         if content is None:
             raise Refusal(
@@ -139,25 +128,6 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "Restore the record of pushed statements from a backup; nothing else of it is lost.",
             )
         return content
-
-
-def _create_file(file: Path, line: bytes) -> bool:
-    """As `PushedStatements._create`, by a link, which appears whole or not at all and never over another."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{uuid.uuid4().hex}")
-    draft.write_bytes(line)
-    try:
-        sync(draft)
-        os.link(draft, file)
-        is_new = True
-    except FileExistsError:
-        is_new = False
-    finally:
-        draft.unlink()
-    # Also where it was there: whoever made it may have been killed before this.
-    for folder in (file.parent, *list(file.parents)[1:4]):
-        sync(folder)
-    return is_new
 
 
 def _whole(line: bytes) -> bytes | None:

@@ -130,12 +130,13 @@ class SparkEngine(Engine):
         each = self.session.range(0, groups, 1, groups)
         judged = each.mapInArrow(partial(by_parts.judged, content, columns), _ddl(by_parts.FOUND))
         found = self._collected(judged)
-        stored = each.mapInArrow(partial(by_parts.conformed, content, columns), _ddl(columns))
-        repeats = None if (found["is_unfit"] == 1).any() else self._repeats(stored, key)
-        broken = by_parts.together(found, columns, repeats)
-        if broken:
+        conformed = each.mapInArrow(partial(by_parts.conformed, content, columns), _ddl(columns))
+        # What is not even a number cannot be stored, and is told without asking for the rows.
+        stored = None if (found["is_unfit"] == 1).any() else self._collected(conformed)
+        broken = by_parts.together(found, columns, None if stored is None else _repeats(stored, key))
+        if broken or stored is None:
             raise broken_contract(file.name, rows, broken, hint)
-        return kind, self._collected(stored)
+        return kind, stored
 
     def statements_of(self, months: Sequence[str], received: pd.DataFrame, book: LoanBook) -> dict[str, pd.DataFrame]:
         """As the embedded engine, each task a part of the clients."""
@@ -230,12 +231,6 @@ class SparkEngine(Engine):
         pq.write_table(spread, written, row_group_size=-(-len(wanted) // cores))
         return kind, written.getvalue()
 
-    def _repeats(self, stored: DataFrame, key: str) -> Breach | None:
-        """How many rows share their key with another."""
-        counted = self._collected(stored.groupBy(key).count().where("count > 1").selectExpr("sum(count) as rows"))
-        rows = counted["rows"].sum()
-        return Breach(column=key, rule="repeats", rows=int(rows)) if rows else None
-
     def _sent(self, table: pd.DataFrame) -> DataFrame:
         import pyarrow as pa
 
@@ -303,6 +298,12 @@ def _keys(conf: Path) -> frozenset[str]:
         step = "Point LOAN_SPARK_CONF at a file in the form of spark-defaults.conf, or unset it."
         raise Refusal(f"LOAN_SPARK_CONF {conf} cannot be read: {error.strerror}.", step) from None
     return frozenset(found[1] for line in lines if (found := re.match(r"\s*([^#\s=:]+)", line)))
+
+
+def _repeats(stored: pd.DataFrame, key: str) -> Breach | None:
+    """How many rows share their key with another."""
+    rows = int(stored[key].duplicated(keep=False).sum())
+    return Breach(column=key, rule="repeats", rows=rows) if rows else None
 
 
 def _is_parquet(content: bytes) -> bool:
