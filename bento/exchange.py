@@ -29,7 +29,7 @@ class Exchange:
     """What a box has in buckets, by its places."""
 
     def __init__(self, places: Places, limits: Endpoint) -> None:
-        self._days_kept = limits.days_kept_here
+        self._limits = limits
         self._mirror = None
         if places.releases_bucket and places.releases is not None:
             self._mirror = Mirror(bucket=Bucket(places.releases_bucket), folder=places.releases)
@@ -81,9 +81,11 @@ class Exchange:
         """
         if self._log is None:
             return
+        # First, and without asking the store: room is short above all while nothing can be shipped.
+        self._log.make_room(full=self._limits.log_file_bytes, most=self._limits.log_bytes)
         with metrics.away("predictions"):
             metrics.UNSHIPPED.set(self._log.ship())
-            self._log.forget(before=day_of(datetime.now(UTC) - timedelta(days=self._days_kept)))
+            self._log.forget(before=day_of(datetime.now(UTC) - timedelta(days=self._limits.days_kept_here)))
 
     def _clear_out(self, stand: list[Standing]) -> None:
         """Remove copies of releases that do not stand any more and were not brought a moment ago."""

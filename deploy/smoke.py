@@ -71,4 +71,5 @@ def smoke(endpoint: str, token: str, patience: float = PATIENCE) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{smoke(os.environ['ENDPOINT'], os.environ.get('TOKEN', ''))}\n")
+    seconds = float(os.environ.get("PATIENCE", PATIENCE))
+    sys.stdout.write(f"{smoke(os.environ['ENDPOINT'], os.environ.get('TOKEN', ''), seconds)}\n")

@@ -11,6 +11,7 @@ too: of two that ship the same bytes the slower one finds the part there and goe
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -26,6 +27,8 @@ DAYS = "????-??-??"
 LARGEST_PART = 8_000_000
 # A file that nobody has written for so long is finished.
 SECONDS_AT_REST = 86_400.0
+# With less than this free, of the disk and of what the log may take, what was shipped goes before its time.
+ROOM = 0.1
 
 
 @dataclass
@@ -52,7 +55,7 @@ class ShippedLog:
             name = file.relative_to(self.folder).as_posix()
             while content := self._next_part(name, file):
                 self._ship_part(name, content)
-            waiting += file.stat().st_size - self._shipped[name]
+            waiting += max(_size(file) - self._shipped[name], 0)
         return waiting
 
     def forget(self, before: str) -> None:
@@ -63,11 +66,32 @@ class ShippedLog:
         with self._lock:
             for place in sorted(self.folder.glob(DAYS)):
                 files = sorted(place.glob(f"*{SUFFIX}"))
-                is_written = any(time.time() - file.stat().st_mtime < SECONDS_AT_REST for file in files)
+                is_written = any(time.time() - _written_at(file) < SECONDS_AT_REST for file in files)
                 if place.name >= before or is_written:
                     continue
                 if not any(self._next_part(file.relative_to(self.folder).as_posix(), file) for file in files):
                     shutil.rmtree(place, ignore_errors=True)
+
+    def make_room(self, full: int, most: int) -> None:
+        """Remove files known here as shipped, the oldest first, while the disk or the log's share of it is short.
+
+        Args:
+            full: the size in bytes from which on nobody writes a file any more; smaller ones stay.
+            most: what the log may take on this disk, in bytes.
+        """
+        with self._lock:
+            there = {file: _size(file) for file in self.folder.glob(f"{DAYS}/*{SUFFIX}")}
+            if not there:
+                return
+            disk = os.statvfs(self.folder)
+            on_disk = int(ROOM * disk.f_blocks - disk.f_bavail) * disk.f_frsize
+            short_by = max(on_disk, sum(there.values()) - int((1 - ROOM) * most))
+            for file, size in sorted(there.items(), key=lambda one: (one[0].parent.name, one[0].name)):
+                if short_by <= 0:
+                    return
+                if size >= full and self._shipped.get(file.relative_to(self.folder).as_posix(), 0) >= size:
+                    file.unlink(missing_ok=True)
+                    short_by -= size
 
     def bring(self, day: str) -> Path:
         """The folder of a day here, with every part that was shipped.
@@ -107,9 +131,12 @@ class ShippedLog:
         """The whole lines of a file that were not shipped yet, up to the largest part; nothing where there are none."""
         if name not in self._shipped:
             self._shipped[name] = self._end(name)
-        with file.open("rb") as source:
-            source.seek(self._shipped[name])
-            content = source.read(LARGEST_PART)
+        try:
+            with file.open("rb") as source:
+                source.seek(self._shipped[name])
+                content = source.read(LARGEST_PART)
+        except FileNotFoundError:  # shipped, and removed by another process of this box
+            return b""
         return content[: content.rfind(b"\n") + 1]
 
     def _ship_part(self, name: str, content: bytes) -> None:
@@ -124,3 +151,19 @@ class ShippedLog:
         """How many bytes of a file were shipped."""
         parts = list(self.bucket.names(name))
         return int(parts[-1].name.rsplit("/", 1)[-1]) + parts[-1].size if parts else 0
+
+
+def _size(file: Path) -> int:
+    """The bytes of a file; none where another process has removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _written_at(file: Path) -> float:
+    """When a file was last written, in seconds; long ago where another process has removed it."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,6 +129,44 @@ def test_days_that_were_shipped_may_go_and_others_stay(bucket: str, tmp_path: Pa
     log.forget(before="2026-11-24")
     assert [place.name for place in box.iterdir()] == ["2026-11-24"]
     assert brought(bucket, tmp_path / "platform", day="2026-11-22") == lines(0, 4)
+
+
+def test_where_room_is_short_what_was_shipped_goes_and_nothing_else(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, full = tmp_path / "box", len(lines(0, 10))
+
+    def free(share: float) -> None:
+        disk = SimpleNamespace(f_blocks=10 * full, f_bavail=int(share * 10 * full), f_frsize=1)
+        monkeypatch.setattr(os, "statvfs", lambda _: disk)
+
+    log = ShippedLog(Bucket(bucket), box)
+    for day in ("2026-11-23", "2026-11-24"):
+        for file in ("1-a.log", "2-b.log"):
+            wrote(box, lines(0, 10), day=day, file=file)
+    wrote(box, lines(0, 9), day="2026-11-23", file="3-c.log")  # its writer is not done with it
+    another = ShippedLog(Bucket(bucket), box)
+    assert another.ship() == log.ship() == 0
+    wrote(box, lines(0, 10), day="2026-11-22", file="1-a.log")  # nobody has shipped it
+
+    def there() -> list[str]:
+        return sorted(file.relative_to(box).as_posix() for file in box.rglob("*.log"))
+
+    before = there()
+    free(0.1)
+    log.make_room(full, most=7 * full)
+    assert there() == before
+    free(0.05)
+    log.make_room(full, most=7 * full)
+    assert there() == [name for name in before if name != "2026-11-23/1-a.log"]
+    free(0.5)
+    log.make_room(full, most=5 * full)
+    assert there() == [name for name in before if name not in ("2026-11-23/1-a.log", "2026-11-23/2-b.log")]
+    log.make_room(full, most=full)
+    assert there() == ["2026-11-22/1-a.log", "2026-11-23/3-c.log"]
+    assert another.ship() == 0  # what another process has removed keeps nobody from shipping the rest
+    assert brought(bucket, tmp_path / "platform", day="2026-11-24", file="2-b.log") == lines(0, 10)
+    assert brought(bucket, tmp_path / "platform", day="2026-11-22", file="1-a.log") == lines(0, 10)
 
 
 def test_a_copy_that_a_kill_left_half_written_is_made_whole(bucket: str, tmp_path: Path) -> None:

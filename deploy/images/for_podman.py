@@ -21,6 +21,10 @@ def for_podman(manifests: Iterable[dict[str, Any]], images: Mapping[str, str]) -
             continue
         if manifest["kind"] == "Deployment":
             pod = manifest["spec"]["template"]["spec"]
+            # A disk of one's own is a folder of this machine's.
+            for volume in pod["volumes"]:
+                if volume.pop("ephemeral", None):
+                    volume["emptyDir"] = {}
             # Volumes of one name are one volume to it, whatever pods they are of.
             for named in (*pod["volumes"], *(mount for one in pod["containers"] for mount in one["volumeMounts"])):
                 named["name"] = f"{manifest['metadata']['name']}-{named['name']}"

@@ -22,7 +22,9 @@ def set_images(overlay: Path, given: list[str]) -> None:
     """
     file = overlay / "kustomization.yaml"
     said = yaml.safe_load(file.read_text())
-    known = {image["name"]: image for image in said["images"]}
+    known = {image["name"]: image for image in said.get("images", [])}
+    if not known:
+        raise SystemExit(f"{overlay} names no images: give them to the overlay that it is made of.")
     for one in given:
         found = PINNED.fullmatch(one)
         if found is None or found["name"] not in known:

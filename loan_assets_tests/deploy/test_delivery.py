@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -39,7 +40,7 @@ def test_every_action_is_named_by_its_commit_and_may_read_only_unless_it_is_said
 def test_whatever_a_workflow_runs_is_there() -> None:
     said = "\n".join(str(step.get("run", "")) for workflow in WORKFLOWS for step in steps_of(workflow))
     files = set(re.findall(r"(?:deploy|\.ci)/[\w./-]+", said))
-    assert {".ci/run", "deploy/smoke.py", "deploy/k8s/set_images.py"} <= files
+    assert {".ci/run", "deploy/k8s/roll_out.sh", "deploy/k8s/set_images.py"} <= files
     assert all((ROOT / file).exists() for file in files)
 
 
@@ -79,3 +80,82 @@ def test_an_endpoint_that_was_deployed_is_asked_for_a_score(ran: Home, tmp_path:
     gone = smoke(f"http://127.0.0.1:{endpoint.port}")
     assert gone.returncode == 1
     assert "is not ready after 3 s" in gone.stderr
+
+
+# What a cluster answers in which an endpoint is at its seventh revision; whatever is asked of it is written down.
+KUBECTL = """#!/bin/sh
+echo "$*" >> "$LOG"
+case "$*" in
+*"$FAILING"*) [ -z "$FAILING" ] || exit 1 ;;
+esac
+case "$*" in
+*revision}) printf %s "$BEFORE" ;;
+*"get cronjob/"*) echo cronjob.batch/loan-assets-backup ;;
+*"get job/loan-assets-migrate"*) printf %s "$MIGRATED" ;;
+*"get job/"*) printf Complete ;;
+esac
+"""
+ROLL_OUT = ROOT / "deploy" / "k8s" / "roll_out.sh"
+
+
+def rolled_out(folder: Path, **said: str) -> tuple[int, list[str], str]:
+    """The status of a roll-out, what it asked of the cluster, and what it said."""
+    kubectl, log = folder / "kubectl", folder / "asked"
+    kubectl.write_text(KUBECTL)
+    kubectl.chmod(0o755)
+    told = {"BEFORE": "7", "MIGRATED": "Complete", "FAILING": "", "LOG": str(log)} | said
+    environment = {**os.environ, **told, "PATH": os.pathsep.join((str(folder), os.environ["PATH"]))}
+    done = subprocess.run(
+        [ROLL_OUT, "overlay", "bank"], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, log.read_text().splitlines(), done.stderr
+
+
+def place_of(asked: list[str], words: str) -> int:
+    (found,) = [place for place, one in enumerate(asked) if words in one]
+    return found
+
+
+def test_a_version_is_taken_into_force_after_a_backup_and_with_nothing_running(tmp_path: Path) -> None:
+    status, asked, said = rolled_out(tmp_path)
+    assert status == 0, said
+    order = (
+        "loan-assets-daemon --replicas 0",
+        "get pods -l app.kubernetes.io/name=loan-assets-daemon",
+        "get jobs -l dagster/run-id",
+        "create job loan-assets-backup-",
+        "get job/loan-assets-backup-",
+        "delete job loan-assets-migrate",
+        "apply --server-side --force-conflicts -k overlay",
+        "get job/loan-assets-migrate",
+        "rollout restart",
+        "rollout status --timeout 10m deployment/loan-assets-endpoint",
+    )
+    places = [place_of(asked, words) for words in order]
+    assert places == sorted(places)
+    assert not any("undo" in one for one in asked)
+    assert all(one.startswith(("--namespace bank ", "apply ")) for one in asked)
+
+
+@pytest.mark.parametrize(
+    ("said", "follows", "follows_not"),
+    [
+        ({"FAILING": "apply"}, "daemon --replicas 1", "undo"),
+        ({"FAILING": "create job"}, "daemon --replicas 1", "apply"),
+        ({"MIGRATED": "FailureTarget Failed"}, "undo deployment/loan-assets-endpoint --to-revision 7", "restart"),
+        ({"FAILING": "status --timeout 10m deployment/loan-assets-webhook"}, "--to-revision 7", "--replicas 1"),
+        ({"ENDPOINT": "http://127.0.0.1:9", "PATIENCE": "1"}, "--to-revision 7", "--replicas 1"),
+        ({"BEFORE": "", "FAILING": "rollout restart"}, "", "undo"),
+        ({"BEFORE": "", "FAILING": "apply"}, "", "replicas"),
+    ],
+)
+def test_what_fails_is_undone_as_far_as_it_was_done(
+    tmp_path: Path, said: dict[str, str], follows: str, follows_not: str
+) -> None:
+    status, asked, printed = rolled_out(tmp_path, **said)
+    assert status == 1, printed
+    assert follows in asked[-1] + asked[-2]
+    assert not any(follows_not in one for one in asked)
+    if "MIGRATED" in said:
+        assert "loan-assets-migrate did not complete" in printed
+        assert "logs job/loan-assets-migrate" in asked[place_of(asked, "logs")]

@@ -48,12 +48,20 @@ def rendered(folder: Path) -> list[Manifest]:
     return list(yaml.safe_load_all(made.stdout))
 
 
-def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+def templates(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, str], Manifest]]:
+    """Whose pods, their labels, and what they are."""
     for manifest in manifests:
-        if manifest["kind"] == "Deployment":
-            yield manifest["metadata"]["name"], manifest["spec"]["template"]["spec"]
+        name, spec = manifest["metadata"]["name"], manifest.get("spec", {})
+        spec = spec["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else spec
+        if manifest["kind"] in ("Deployment", "Job", "CronJob"):
+            yield name, spec["template"]["metadata"]["labels"], spec["template"]["spec"]
         if manifest["kind"] == "InferenceService":
-            yield manifest["metadata"]["name"], manifest["spec"]["predictor"]
+            yield name, spec["predictor"]["labels"], spec["predictor"]
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    for name, _, pod in templates(manifests):
+        yield name, pod
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -70,17 +78,22 @@ def test_every_overlay_renders_to_manifests_that_are_as_good(overlay: str) -> No
     manifests = rendered(K8S / "overlays" / overlay)
     newest = VERSIONS[-1]
     told = {
-        manifest["metadata"]["name"]: [*refused_by_policy(manifest), *refused_by_schema(manifest, newest)]
+        (manifest["kind"], manifest["metadata"]["name"]): [
+            *refused_by_policy(manifest),
+            *refused_by_schema(manifest, newest),
+        ]
         for manifest in manifests
     }
+    assert len(told) == len(manifests)
     assert {name: said for name, said in told.items() if said} == {}
     by_kind = {manifest["kind"] for manifest in manifests}
-    assert {"ResourceQuota", "LimitRange", "PodDisruptionBudget", "ServiceMonitor", "Role"} <= by_kind
+    assert {"ResourceQuota", "LimitRange", "PodDisruptionBudget", "NetworkPolicy", "Role", "Job"} <= by_kind
+    assert ("ServiceMonitor" in by_kind) is ("PrometheusRule" in by_kind) is (overlay != "staging")
 
 
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_whatever_a_pod_refers_to_is_there_and_everybody_may_do_only_what_is_said(overlay: str) -> None:
+def test_whatever_a_pod_refers_to_is_there(overlay: str) -> None:
     manifests = rendered(K8S / "overlays" / overlay)
     made = {kind: {one["metadata"]["name"] for one in manifests if one["kind"] == kind} for kind in KINDS}
     secrets = {one["spec"]["target"]["name"] for one in manifests if one["kind"] == "ExternalSecret"}
@@ -97,10 +110,77 @@ def test_whatever_a_pod_refers_to_is_there_and_everybody_may_do_only_what_is_sai
                 assert source.get("secretRef", {}).get("name", "loan-assets-tokens") in secrets, name
             mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
             assert mounted == {volume["name"] for volume in pod.get("volumes", [])}, name
-    selected = {
-        one["metadata"]["name"]: one["spec"]["podSelector"] for one in manifests if one["kind"] == "NetworkPolicy"
-    }
-    assert selected["nobody-reaches-anybody"] == {}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_whoever_is_asked_listens_and_may_be_reached(overlay: str) -> None:
+    manifests = rendered(K8S / "overlays" / overlay)
+    services = {one["metadata"]["name"]: one for one in manifests if one["kind"] == "Service"}
+    reached = [one["spec"] for one in manifests if one["kind"] == "NetworkPolicy" and "ingress" in one["spec"]]
+    assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in [
+        one["spec"] for one in manifests if one["kind"] == "NetworkPolicy"
+    ]
+    for name, service in services.items():
+        behind = [
+            (labels, pod)
+            for _, labels, pod in templates(manifests)
+            if service["spec"]["selector"].items() <= labels.items()
+        ]
+        assert len(behind) == 1, name
+        ((labels, pod),) = behind
+        for port in service["spec"]["ports"]:
+            listens = [
+                one["containerPort"]
+                for container in pod["containers"]
+                for one in container["ports"]
+                if port["targetPort"] in (one["name"], one["containerPort"])
+            ]
+            assert len(listens) == 1, name
+            let_in = [
+                allowed["port"]
+                for policy in reached
+                if is_selected(policy["podSelector"], labels)
+                for rule in policy["ingress"]
+                for allowed in rule["ports"]
+            ]
+            assert listens[0] in let_in, name
+    asked = [
+        (rule["backend"]["service"]["name"], rule["backend"]["service"]["port"]["name"])
+        for one in manifests
+        if one["kind"] == "Ingress"
+        for host in one["spec"]["rules"]
+        for rule in host["http"]["paths"]
+    ]
+    for monitor in (one["spec"] for one in manifests if one["kind"] == "ServiceMonitor"):
+        wanted = monitor["selector"]["matchLabels"].items()
+        (name,) = [name for name, one in services.items() if wanted <= one["metadata"]["labels"].items()]
+        asked += [(name, endpoint["port"]) for endpoint in monitor["endpoints"]]
+    assert asked
+    for name, wanted_port in asked:
+        assert wanted_port in [port["name"] for port in services[name]["spec"]["ports"]], name
+
+
+def is_selected(selector: Manifest, labels: dict[str, str]) -> bool:
+    expressions = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "In" for one in expressions)
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(one["key"]) in one["values"] for one in expressions
+    )
+
+
+@needs_kubectl
+def test_staging_reaches_nothing_of_productions() -> None:
+    def reached(overlay: str) -> set[str]:
+        manifests = rendered(K8S / "overlays" / overlay)
+        (vault,) = [one["spec"]["provider"]["vault"] for one in manifests if one["kind"] == "SecretStore"]
+        (said,) = [one["data"] for one in manifests if one["metadata"]["name"] == "loan-assets-settings"]
+        hosts = [rule["host"] for one in manifests if one["kind"] == "Ingress" for rule in one["spec"]["rules"]]
+        places = re.findall(r"\w+://[\w.-]+", yaml.safe_dump(said))
+        assert places
+        return {*places, *hosts, vault["path"], vault["auth"]["kubernetes"]["role"], manifests[0]["metadata"]["name"]}
+
+    assert reached("staging") & reached("production") == set()
 
 
 KINDS = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
