@@ -28,6 +28,7 @@ from loan_assets.rehearsal import as_applications, days_up_to_today
 from loan_assets.reign import Reign
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import PLACES, ROOT, loan_assets
+from loan_assets_tests.deployed import SECRETS as SECRETS_OF_A_CLUSTER
 from loan_assets_tests.services import PASSWORD, Postgres, free_port, until
 from loan_assets_tests.test_backup import asked_columns
 from loan_assets_tests.test_reign import release
@@ -92,6 +93,35 @@ def test_every_fence_is_read_and_every_command_of_ours_exists() -> None:
         for block in blocks:
             checked = subprocess.run(["bash", "-n"], input=block.commands, text=True, capture_output=True, check=False)
             assert checked.returncode == 0, (path, checked.stderr)
+
+
+NAMED = "|".join((*SECRETS_OF_A_CLUSTER, "ADMIN_TOKEN", "OLD_PASSWORD", "NEW_PASSWORD", "PGPASSWORD", "token"))
+SECRETS = re.compile(rf"\$\{{?(?:{NAMED})\b|\$\(cat secret\)")
+# The shell's own: they start no process whose arguments could be seen.
+BUILTIN = re.compile(r"^(?:printf|echo|export|for|if|set|trap|wait|umask|cd|\.|[A-Za-z_]\w*=\S*$)")
+
+
+def arguments_with_secrets(commands: str) -> list[str]:
+    """The commands that show a secret to whoever lists processes."""
+    kept = re.sub(r"<\(printf [^)]*\)+|<<< *\"[^\"]*\"|\\\n|>+ *\"[^\"]*\"", " ", commands)
+    kept = re.sub(r"<<'(\w+)'.*?^\1$", " ", kept, flags=re.DOTALL | re.MULTILINE)
+    parts = [part.strip() for line in kept.splitlines() for part in re.split(r"&&|\|\||[|;]", line)]
+    bare = [re.sub(r'^(?:\w+=(?:"[^"]*"|\S*)\s+)+(?=\S)', "", part) for part in parts]
+    return [part for part in bare if SECRETS.search(part) and not BUILTIN.match(part)]
+
+
+def test_no_command_of_a_runbook_shows_a_secret_to_whoever_lists_processes() -> None:
+    assert arguments_with_secrets('curl -H "authorization: Bearer $ADMIN_TOKEN" x')
+    assert arguments_with_secrets('PGUSER=a psql "$LOAN_DAGSTER_STORAGE" -c x')
+    assert arguments_with_secrets('place=x\nredis-cli ACL SETUSER default ">$NEW_PASSWORD"')
+    assert not arguments_with_secrets('A="$ADMIN_TOKEN" curl -H @<(printf %s "$ADMIN_TOKEN") x | grep y')
+    shown = {
+        path.stem: found
+        for path in runbooks()
+        for block in blocks_of(path.read_text())
+        if (found := arguments_with_secrets(block.commands))
+    }
+    assert shown == {}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Takes an overlay into force: roll_out.sh OVERLAY NAMESPACE. With ENDPOINT (and TOKEN) a score is asked for in the end.
+# Takes an overlay into force: roll_out.sh OVERLAY NAMESPACE. With ENDPOINT (and TOKEN) a score is asked for in the end,
+# with BACKUP=no there is nothing that could be backed up.
 # Nothing new begins, what runs has ended, a backup is made, the tables are migrated, everything is started on what is new.
 # Where that fails, the endpoint goes back to what it was, and daemons that were stopped for nothing begin again.
 set -euo pipefail
@@ -44,7 +45,7 @@ if [ -n "$before" ]; then
   while [ -n "$(k get pods -l "$ours" -o name)" ]; do sleep 2; done
   # A Job that has ended counts no pods.
   while [ -n "$(k get jobs -l dagster/run-id -o 'jsonpath={.items[?(@.status.active)].metadata.name}')" ]; do sleep 10; done
-  if [ -n "$(k get cronjob/loan-assets-backup --ignore-not-found -o name)" ]; then
+  if [ "${BACKUP:-yes}" = yes ] && [ -n "$(k get cronjob/loan-assets-backup --ignore-not-found -o name)" ]; then
     job="loan-assets-backup-$(date +%s)"
     k create job "$job" --from cronjob/loan-assets-backup
     completes "$job" 3600

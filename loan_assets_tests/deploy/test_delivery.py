@@ -134,6 +134,8 @@ def test_a_version_is_taken_into_force_after_a_backup_and_with_nothing_running(t
     places = [place_of(asked, words) for words in order]
     assert places == sorted(places)
     assert not any("undo" in one for one in asked)
+    _, without, _ = rolled_out(tmp_path, BACKUP="no")
+    assert not any("backup" in one for one in without[len(asked) :])
     assert all(one.startswith(("--namespace bank ", "apply ")) for one in asked)
 
 
