@@ -74,9 +74,9 @@ def _watched(steps: Sequence[Step], now: datetime) -> Iterator[Metric]:
     yield counters("loan_drift_checks", "Checks on record", (), {(): float(len(checks))})
     breaches = steps[-1].situation.consecutive
     yield gauge("loan_drift_consecutive_breaches", "Checks in a row over the limit", breaches)
-    if watched:
-        looked = (now - _at(watched[-1])).total_seconds()
-        yield gauge("loan_last_watch_seconds", "Seconds since a day was looked at", looked)
+    # Where none ever was, since there was something to look at.
+    looked = (now - _at((watched or steps[:1])[-1])).total_seconds()
+    yield gauge("loan_last_watch_seconds", "Seconds since a day was looked at", looked)
 
 
 def _reigning(steps: Sequence[Step], policy: Policy, now: datetime) -> Iterator[Metric]:

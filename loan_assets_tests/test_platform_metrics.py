@@ -96,6 +96,15 @@ def test_the_page_says_what_the_journal_says(tmp_path: Path, book: LoanBook) -> 
     assert (done["loan_time_to_revert_seconds"], done["loan_decided_not_in_force_seconds"]) == (2.5, 0)
 
 
+def test_that_nobody_ever_watched_is_told_from_the_day_there_was_something_to_watch(tmp_path: Path) -> None:
+    steps = recorded(tmp_path).steps()
+    now = datetime.fromisoformat(steps[0].at) + timedelta(hours=40)
+    assert steps[2].kind == WATCH
+    assert of_steps(steps[:2], now)["loan_last_watch_seconds"] == 40 * 3_600
+    assert of_steps(steps[:3], now)["loan_last_watch_seconds"] < 40 * 3_600
+    assert "loan_last_watch_seconds" not in of_steps((), now)
+
+
 def test_a_model_s_lead_is_from_the_data_that_it_was_ordered_on_and_a_return_has_none(tmp_path: Path) -> None:
     steps = recorded(tmp_path).steps()
     begun, second = (datetime.fromisoformat(steps[place].at).timestamp() for place in (1, 4))
