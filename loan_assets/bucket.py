@@ -12,6 +12,7 @@ is refused unless `AWS_ALLOW_HTTP` says otherwise.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ SCHEMES = tuple(f"{protocol}://" for protocol in PROTOCOLS)
 PATIENCE = timedelta(seconds=10)
 RETRIES = {"max_retries": 3, "retry_timeout": PATIENCE}
 PLAIN_HTTP = "AWS_ALLOW_HTTP"
+DENIED = re.compile(r"\b403 Forbidden\b|\bAccess Denied\b|\bAccessDenied\b")
 
 
 def is_bucket(place: str) -> bool:
@@ -212,7 +214,7 @@ class Bucket:
             if _has_no_bucket(failed):
                 raise self._no_bucket() from failed
             said = _first_line(failed)
-            if "Access Denied" in said:  # of several objects at once
+            if DENIED.search(str(failed)):  # of a listing, or of several objects at once
                 raise self._denied(name) from failed
             if said.endswith("builder error"):
                 said = f"its endpoint is plain HTTP, which {PLAIN_HTTP} does not allow"

@@ -19,12 +19,13 @@ from loan_assets_tests.conftest import ROOT
 from loan_assets_tests.services import S3
 
 IAM = ROOT / "deploy" / "iam"
-BUCKET = "bank-loan-assets"
+BUCKET, BACKUPS = "bank-loan-assets", "bank-loan-assets-backups"
 MADE_HERE = ("store", "feast", "releases", "bentos", "mlflow", "decisions", "events")
 DELIVERED = ("deliveries", "landing", "outcomes", "predictions")
 PLACES = (*MADE_HERE, *DELIVERED)
-MAY_READ = {"platform": PLACES, "endpoint": ("releases", "predictions")}
-MAY_WRITE = {"platform": MADE_HERE, "endpoint": ("predictions",)}
+KEPT = tuple(place for place in (*MADE_HERE, "predictions") if place != "bentos")
+MAY_READ = {"platform": PLACES, "endpoint": ("releases", "predictions"), "backup": KEPT}
+MAY_WRITE: dict[str, tuple[str, ...]] = {"platform": MADE_HERE, "endpoint": ("predictions",), "backup": ()}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def keys() -> Iterator[dict[str, dict[str, str]]]:
     emulated = {"region_name": "us-east-1", "aws_access_key_id": "any", "aws_secret_access_key": "any"}
     s3, iam = (boto3.client(service, endpoint_url=store.endpoint, **emulated) for service in ("s3", "iam"))
     s3.create_bucket(Bucket=BUCKET)
+    s3.create_bucket(Bucket=BACKUPS)
     for place in PLACES:
         s3.put_object(Bucket=BUCKET, Key=f"{place}/there", Body=b"there")
     found = {part: {**store.environment, **key_of(iam, part)} for part in MAY_READ}
@@ -61,6 +63,18 @@ def test_a_part_may_do_what_it_has_to_and_no_more(
     bucket = Bucket(f"s3://{BUCKET}/{place}")
     assert is_let(lambda: bucket.read("there")) is (place in MAY_READ[part])
     assert is_let(lambda: bucket.create(f"by-{part}", b"made")) is (place in MAY_WRITE[part])
+
+
+@pytest.mark.parametrize("part", MAY_READ)
+def test_backups_are_written_by_nobody_else(
+    part: str, keys: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in keys[part].items():
+        monkeypatch.setenv(name, value)
+    backups = Bucket(f"s3://{BACKUPS}/nightly")
+    assert is_let(lambda: list(backups.names())) is (part in ("platform", "backup"))
+    assert is_let(lambda: backups.create(f"by-{part}", b"made")) is (part == "backup")
+    assert is_let(lambda: backups.read("by-anybody")) is (part == "backup")
 
 
 def is_let(asked: Any) -> bool:
