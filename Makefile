@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Two files of tests at a time: most of it is one process after another that starts.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: setup demo run test test-production drill loop dev serve simulate watch mlflow doctor images base-image up-production down-production lint lock clean
 
 setup: $(VENV)/.ready
@@ -39,7 +42,7 @@ run: setup
 
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(AT_ONCE)
 
 # PySpark, on top of the rest: some hundred MB that only LOAN_ENGINE=spark needs, and its tests.
 $(VENV)/.spark: deploy/spark.lock $(VENV)/.ready
@@ -48,7 +51,8 @@ $(VENV)/.spark: deploy/spark.lock $(VENV)/.ready
 
 # The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves; the graph on Spark.
 test-production: setup $(VENV)/.spark
-	@$(BIN)/pytest -m production -rs
+	@$(BIN)/pytest $(AT_ONCE) -m "production and not alone" -rs
+	@$(BIN)/pytest -m "production and alone" -rs
 
 # The endpoint's tests of endurance at full length, about half an hour; `make test` runs them in short.
 drill: setup

@@ -36,6 +36,7 @@ The rooms, from the ground up; a room imports only from those listed above it.
 - `journal_figures.py`: what the journal of decisions says in figures.
 - `asset_figures.py`: what the newest assets say in figures: freshness, fairness, drift, arrivals.
 - `run_figures.py`: what Dagster's runs have cost and how they ended.
+- `backup_figures.py`: how old the newest backup is.
 - `platform_metrics.py`: what Prometheus reads of the platform, these figures on one page.
 - `stream.py`: a pushed statement on record and served, wherever it is met again.
 - `reign.py`: the rule of succession as the platform lives it, each step written down before anything acts on it.

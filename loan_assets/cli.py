@@ -242,7 +242,8 @@ def webhook(
     reign, settings = _reign(), settings_here()
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         stream = Stream.over(settings)
-        server = webhook_server(reign, host, port, settings.tokens, instance, Rates.of(settings), stream)
+        told = (Rates.of(settings), stream, settings.backups_place)
+        server = webhook_server(reign, host, port, settings.tokens, instance, *told)
         threading.Thread(target=stream.warm, daemon=True).start()
         typer.echo(f"Alarms are taken at http://{host}:{port}/alarm, statements at /statements, figures at /metrics")
         server.run()
@@ -442,19 +443,28 @@ def doctor(
 @app.command()
 @explained
 def backup(
-    to: Annotated[str, typer.Option(help="A folder, or a bucket's place like s3://bank/backups/loans.")],
+    to: Annotated[str, typer.Option(help="A folder, or s3://bank/backups/loans; else what LOAN_BACKUPS names.")] = "",
     keep: Annotated[int, typer.Option(min=0, help="How many backups stay there; 0 for all.")] = 0,
 ) -> None:
     """Back up everything that cannot be derived again, while the platform runs; secrets are not in it."""
     from loan_assets.backup import back_up, print_made
 
-    print_made(back_up(settings_here(), to, keep))
+    settings = settings_here()
+    print_made(back_up(settings, to or backups_of(settings, "--to"), keep))
+
+
+def backups_of(settings: Settings, option: str) -> str:
+    """The place of backups that the settings name."""
+    if not settings.backups_place:
+        step = f"Name a folder or a bucket's place by {option} or LOAN_BACKUPS."
+        raise BadInput("No place of backups is named.", step)
+    return settings.backups_place
 
 
 @app.command()
 @explained
 def restore(
-    place: Annotated[str, typer.Option("--from", help="The place that `backup --to` was given.")],
+    place: Annotated[str, typer.Option("--from", help="The place of the backups; else what LOAN_BACKUPS names.")] = "",
     which: Annotated[str, typer.Option(help="A backup's name; the newest by default.")] = "",
     lists: Annotated[bool, typer.Option("--list", help="Only say which backups are there.")] = False,
     checks: Annotated[bool, typer.Option("--check", help="Only read it from end to end.")] = False,
@@ -463,6 +473,7 @@ def restore(
     from loan_assets.restore import backups_at, checked, print_restored
     from loan_assets.restore import restore as put_back
 
+    place = place or backups_of(settings_here(), "--from")
     if lists:
         typer.echo("\n".join(backups_at(place)))
     elif checks:

@@ -15,6 +15,7 @@ import dagster as dg
 from prometheus_client.core import Metric
 
 from loan_assets.asset_figures import AssetFigures
+from loan_assets.backup_figures import BackupFigures
 from loan_assets.books import LoanBook
 from loan_assets.figures import page
 from loan_assets.journal_figures import decided
@@ -30,6 +31,7 @@ class PlatformMetrics:
 
     Args:
         instance: Dagster's history, None where there is none yet.
+        backups: the place of backups, empty where none are made.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class PlatformMetrics:
         book: LoanBook,
         policy: Policy,
         rates: Rates = NO_RATES,
+        backups: str = "",
     ) -> None:
+        self._backups = BackupFigures(backups)
         self._decisions, self._policy = decisions, policy
         self._known = Known()
         self._runs = RunFigures(instance, rates) if instance is not None else None
@@ -70,3 +74,4 @@ class PlatformMetrics:
             yield from self._runs.figures(now)
         self._known = self._decisions.known_since(self._known)
         yield from decided(self._known.steps, self._policy, now, deliveries, outcomes)
+        yield from self._backups.figures(now)

@@ -50,6 +50,7 @@ class Settings:
     cost_per_cpu_hour: float | None = None
     cost_per_gigabyte_hour: float | None = None
     bentos_place: str = ""
+    backups_place: str = ""
     executor: str = IN_PROCESS
     machines: str = ""
     engine: str = EMBEDDED
@@ -122,6 +123,7 @@ class Settings:
         LOAN_EVENTS: likewise for the statements that are pushed, each recorded once.
         LOAN_FEAST_OFFLINE: likewise for the table that Feast joins.
         LOAN_BENTOS: the bucket's place in which every Bento is kept for other machines; none by default.
+        LOAN_BACKUPS: where backups are made and looked for, a folder or a bucket's place; none by default.
         LOAN_EXECUTOR: `in_process` (default), a run's steps one after the other in its process, or `k8s`, a pod each.
         LOAN_MACHINES: a YAML file that says how large those pods are; `machines` reads it.
         LOAN_DAGSTER_STORAGE: a Postgres URL for Dagster's runs, events and schedules; SQLite files by default.
@@ -171,6 +173,7 @@ class Settings:
             cost_per_cpu_hour=_rate(variables, "LOAN_COST_PER_CPU_HOUR"),
             cost_per_gigabyte_hour=_rate(variables, "LOAN_COST_PER_GIGABYTE_HOUR"),
             bentos_place=variables.get("LOAN_BENTOS", ""),
+            backups_place=variables.get("LOAN_BACKUPS", ""),
             executor=executor,
             machines=variables.get("LOAN_MACHINES", ""),
             engine=_engine(variables.get("LOAN_ENGINE", EMBEDDED)),

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -118,6 +119,11 @@ class Vault:
         """The backups that are there, oldest first."""
         found = [name.rpartition("/")[2] for name, _ in self.place.names(BACKUPS)]
         return tuple(sorted(name.removesuffix(".json") for name in found if name.endswith(".json")))
+
+    @staticmethod
+    def made_at(name: str) -> datetime:
+        """When the backup of that name was made, UTC."""
+        return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
 
     def read(self, name: str) -> Backup:
         """A backup.

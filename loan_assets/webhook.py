@@ -175,11 +175,12 @@ class Webhook:
         instance: dg.DagsterInstance | None = None,
         rates: Rates = NO_RATES,
         stream: Stream | None = None,
+        backups: str = "",
     ) -> None:
         self._stream = stream
         self._reign, self._access, self._limits = reign, access, limits
         history = reign.history
-        self._metrics = PlatformMetrics(reign.decisions, instance, history.book, history.policy, rates)
+        self._metrics = PlatformMetrics(reign.decisions, instance, history.book, history.policy, rates, backups)
         self._turn, self._pushing = asyncio.Lock(), asyncio.Lock()
         self.application = Starlette(
             routes=[
@@ -317,10 +318,11 @@ def webhook_server(
     instance: dg.DagsterInstance | None = None,
     rates: Rates = NO_RATES,
     stream: Stream | None = None,
+    backups: str = "",
 ) -> uvicorn.Server:
     """The server, ready to run; with Dagster's history it counts runs too, and with rates what they cost.
 
-    With a stream it takes statements.
+    With a stream it takes statements, with a place of backups it tells how old the newest is.
 
     Raises:
         Refusal: when others could post without a token, or the tokens cannot be read.
@@ -336,7 +338,8 @@ def webhook_server(
         )
     access = Access(Path(tokens) if tokens else None)
     install(POLICY.endpoint.patience)
-    application: Callable[..., Any] = Webhook(reign, access, instance=instance, rates=rates, stream=stream).application
+    webhook = Webhook(reign, access, instance=instance, rates=rates, stream=stream, backups=backups)
+    application: Callable[..., Any] = webhook.application
     return uvicorn.Server(
         uvicorn.Config(
             application,

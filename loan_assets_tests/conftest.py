@@ -35,6 +35,26 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "events", "bentos", "outcomes", "landing")
 
 
+# The files that take longest come first, so that none is left over at the end.
+LONGEST = (
+    "test_live",
+    "test_images",
+    "test_simulation",
+    "test_one_rule",
+    "test_runbooks",
+    "test_spark",
+    "test_on_kubernetes",
+    "test_backup",
+    "test_drills",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by how long they take, as far as that is known."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 @dataclass(frozen=True)
 class Home:
     """A LOAN_HOME in which the whole graph was run, and what the command printed."""

@@ -262,8 +262,11 @@ def test_the_whole_stack_is_up_with_one_command_and_its_endpoint_follows_the_gra
         assert time.monotonic() - began < FIRST_SCORE_SECONDS
         assert standing()["source"] == "bento"
         until(lambda: status(3080, "/server_info") == http.client.OK, 120)
-        podman("exec", "loan-assets-code-pod-0-code", "loan-assets", "run")
+        in_the_platform = ("exec", "loan-assets-code-pod-0-code", "loan-assets")
+        podman(*in_the_platform, "run")
         until(lambda: standing()["source"] == "store", 30)
+        assert "Backup " in podman(*in_the_platform, "backup")
+        assert "is whole" in podman(*in_the_platform, "restore", "--check")
         parts = podman("ps", "--filter", "name=loan-assets-", "--format", "{{.Names}} {{.Status}}").splitlines()
         up = {line.split("-pod-0-")[1].split()[0] for line in parts if " Up " in line and "-pod-0-" in line}
         assert {"code", "web", "daemon", "webhook", "mlflow", "endpoint"} <= up

@@ -33,7 +33,7 @@ ALERTS = [rule for rule in EVERY if "alert" in rule]
 RECORDS = [rule for rule in EVERY if "record" in rule]
 NAMES = re.compile(r"(?<![\w:])(?:slo:[\w:]+|loan_\w+|evidently_\w+|up)(?![\w(])")
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-COMMANDS = {"decisions", "doctor", "watch", "webhook", "rollback", "run", "token"}
+COMMANDS = {"backup", "decisions", "doctor", "watch", "webhook", "restore", "rollback", "run", "token"}
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus")
 
@@ -46,7 +46,8 @@ def read_of(ran: Home, book: LoanBook, folder: Path) -> set[str]:
     journal.record(MOVED, last.date, (), last.situation, returned, after=last.number)
     steps = journal.steps()
     with dg.DagsterInstance.from_config(str(ran.settings.dagster_home)) as instance:
-        lived = PlatformMetrics(Decisions.over(ran.settings), instance, book, POLICY).page(datetime.now(UTC))
+        metrics_of = PlatformMetrics(Decisions.over(ran.settings), instance, book, POLICY, backups=str(folder))
+        lived = metrics_of.page(datetime.now(UTC))
     told = page(decided(steps, POLICY, datetime.now(UTC), (0.0,), (0.0,)))
     content = (lived + told + metrics.page()).decode()
     return {family.name for family in text_string_to_metric_families(content)} | {"up"}

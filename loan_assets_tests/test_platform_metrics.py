@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,16 +14,19 @@ import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from loan_assets.backup_figures import BackupFigures
 from loan_assets.books import LoanBook
 from loan_assets.credit.in_life import LiveFairness
 from loan_assets.credit.succession import Action, Challenger, Episode, Kind, Situation
 from loan_assets.figures import page
 from loan_assets.journal_figures import VERDICTS, decided, verdict_of
+from loan_assets.place import place_at
 from loan_assets.platform_metrics import PlatformMetrics
 from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, WATCH, Decisions, Known, Step
 from loan_assets.run_figures import Rates
+from loan_assets.vault import Backup, Vault
 from loan_assets_tests.conftest import Home
 
 DAY = "2026-11-24"
@@ -103,6 +108,26 @@ def test_that_nobody_ever_watched_is_told_from_the_day_there_was_something_to_wa
     assert of_steps(steps[:2], now)["loan_last_watch_seconds"] == 40 * 3_600
     assert of_steps(steps[:3], now)["loan_last_watch_seconds"] < 40 * 3_600
     assert "loan_last_watch_seconds" not in of_steps((), now)
+
+
+def test_the_newest_backup_is_told_by_its_age_and_grows_old_where_its_place_cannot_be_seen(tmp_path: Path) -> None:
+    made, place = datetime(2026, 11, 24, 2, 30, tzinfo=UTC), tmp_path / "backups"
+    told = BackupFigures(str(place))
+
+    def age(after: timedelta, of: BackupFigures = told) -> float | None:
+        return figures(page(of.figures(made + after))).get("loan_backup_age_seconds")
+
+    assert age(timedelta(), BackupFigures("")) is None
+    assert age(timedelta()) == math.inf
+    vault = Vault(place_at(str(place)))
+    for hour in (1, 2):
+        at = (made.replace(hour=hour)).isoformat()
+        vault.write(Backup(made=at, package="0.1.0", book="a", book_digest="b", parts={}))
+    assert age(timedelta(minutes=4)) == math.inf  # a place is not listed at every scrape
+    assert age(timedelta(minutes=5)) == 5 * 60
+    shutil.rmtree(place)
+    place.write_text("no folder")
+    assert age(timedelta(minutes=60)) == 60 * 60
 
 
 def test_a_model_s_lead_is_from_the_data_that_it_was_ordered_on_and_a_return_has_none(tmp_path: Path) -> None:
