@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from loan_assets.books import LoanBook, the_book
 from loan_assets.books.calendar import month_after, months_of
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
@@ -163,7 +165,10 @@ class Stream:
         return versions.drop_duplicates(key, keep="last").reset_index(drop=True)
 
     def ahead_of(self, newest: pd.DataFrame) -> pd.DataFrame:
-        """The rows that are newer than these because of what was pushed and is not offline yet.
+        """The rows that are not these, or newer, because of what was pushed and is not offline yet.
+
+        The record is never behind the offline table. So a row of the same two instants that says something else is
+        ahead as well: a late month that became known before the newest one changes features and neither instant.
 
         Args:
             newest: one row a client, as `FeatureStoreDoor.newest` gives them.
@@ -176,11 +181,14 @@ class Stream:
         if not clients:
             return newest.iloc[:0]
         rows = self.newest_of(clients)
-        held = newest.set_index(key)[times].reindex(rows[key])
+        held = newest.set_index(key).reindex(rows[key])
         event, created = (held[name].to_numpy("datetime64[us]") for name in times)
         own_event, own_created = (rows[name].to_numpy("datetime64[us]") for name in times)
-        newer: pd.DataFrame = rows[(own_event > event) | ((own_event == event) & (own_created > created))]
-        return newer.reset_index(drop=True)
+        says, said_there = (table[list(self.book.feature_names)].to_numpy("float32") for table in (rows, held))
+        is_other = ((says != said_there) & ~(np.isnan(says) & np.isnan(said_there))).any(axis=1)
+        is_known_later = (own_created > created) | ((own_created == created) & is_other)
+        ahead: pd.DataFrame = rows[(own_event > event) | ((own_event == event) & is_known_later)]
+        return ahead.reset_index(drop=True)
 
     def put_in_force(self, newest: pd.DataFrame) -> str:
         """Have the endpoint answer from these rows, and from what was pushed and is not among them; returns the digest.

@@ -25,10 +25,14 @@ import pytest
 from loan_assets.assets import features
 from loan_assets.books import LoanBook
 from loan_assets.books.calendar import months_of, statement_day
+from loan_assets.credit.pushed import PushedStatement, measures_of
+from loan_assets.credit.statements import month_of_statements as month_of_statements_in
+from loan_assets.credit.statements import profiles_of
 from loan_assets.definitions import defs as front_door
 from loan_assets.definitions import resources
 from loan_assets.endpoint import served
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import TABLE, write_table
 from loan_assets.resources.catalog import FIRST, LAST
 from loan_assets.running import months_there
 from loan_assets.sensors import month_of_statements, statements_are_pushed
@@ -231,6 +235,45 @@ def test_what_is_not_offline_yet_stays_served_when_the_online_table_is_made_anew
     assert all(one.passed for one in done.get_asset_check_evaluations())
     assert len(stream.ahead_of(stream.features.newest(book))) == 2
     assert answered(stream, CLIENT, OTHER) == online
+
+
+def few(received: pd.DataFrame, book: LoanBook, place: Path) -> Stream:
+    """A stream over the book's months of forty clients, of which nothing is served."""
+    settings = Settings.from_environment({"LOAN_HOME": str(place)})
+    stream, clients = Stream.over(settings), received.head(40)
+    tables = {f"monthly_statements/{month}": month_of_statements_in(clients, month, book) for month in months_of(book)}
+    for shelf, table in {"client_profiles": profiles_of(clients, book), **tables}.items():
+        stream.store.store.write(shelf, lambda folder, table=table: write_table(table, folder / TABLE))  # type: ignore[misc]
+    return stream
+
+
+def test_a_late_month_is_ahead_though_it_became_known_before_the_newest(
+    received: pd.DataFrame, book: LoanBook, tmp_path: Path
+) -> None:
+    """It changes features and neither instant; whose events are all offline is not ahead."""
+    stream = few(received, book, tmp_path)
+    october, restated, late, anothers = (
+        PushedStatement(
+            event_id=one["event_id"],
+            client=one["client_id"],
+            month=one["month"],
+            known_at=datetime.fromisoformat(one["known_at"]),
+            measures={column.name: one[column.name] for column in measures_of(book)},
+        )
+        for one in EVENTS
+    )
+    for one in (october, restated, anothers):
+        stream.events.record(one, book)
+    offline = stream.newest_of(range(1, 41))
+    assert stream.ahead_of(offline).empty
+    stream.events.record(late, book)
+    ahead = stream.ahead_of(offline)
+    assert ahead["client_id"].tolist() == [CLIENT]
+    instants = ["event_timestamp", "created_timestamp"]
+    before = offline[offline["client_id"] == CLIENT].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ahead[instants], before[instants])
+    pd.testing.assert_frame_equal(ahead, stream.newest_of([CLIENT]))
+    assert not ahead.equals(before)
 
 
 def test_online_values_that_no_statement_gives_are_found(
