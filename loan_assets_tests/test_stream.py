@@ -35,7 +35,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import TABLE, write_table
 from loan_assets.resources.catalog import FIRST, LAST
 from loan_assets.running import months_there
-from loan_assets.sensors import month_of_statements, statements_are_pushed
+from loan_assets.sensors import month_of_statements
 from loan_assets.settings import Settings
 from loan_assets.stream import Stream
 from loan_assets_tests.conftest import Home, loan_assets
@@ -363,28 +363,6 @@ def test_the_command_takes_lines_and_parquet_and_lists_what_it_refuses(ran: Home
     assert (second.returncode, second.stdout, second.stderr) == (0, "1 taken, 1 known, 0 refused\n", "")
     missing = loan_assets("push", "nowhere.jsonl", home=settings.home)
     assert (missing.returncode, "nowhere.jsonl cannot be read" in missing.stderr) == (2, True)
-
-
-def test_months_of_which_statements_were_pushed_are_asked_for_once(stream: Stream) -> None:
-    def look(cursor: str | None) -> dg.SensorResult:
-        context = dg.build_sensor_context(cursor=cursor)
-        result = statements_are_pushed(context, pushed_statements=stream.events)
-        assert isinstance(result, dg.SensorResult)
-        return result
-
-    def asked(result: dg.SensorResult) -> list[str | None]:
-        return [request.partition_key for request in result.run_requests or []]
-
-    assert asked(look(None)) == []
-    stream.take(EVENTS[:1], NOW)
-    first = look(None)
-    assert asked(first) == [NEXT]
-    assert asked(look(first.cursor)) == []
-    stream.take(EVENTS, NOW)
-    second = look(first.cursor)
-    assert asked(second) == [PAST, NEXT]
-    keys = {request.run_key for result in (first, second) for request in result.run_requests or []}
-    assert len(keys) == 3
 
 
 @pytest.mark.production
