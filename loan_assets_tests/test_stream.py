@@ -31,9 +31,11 @@ from loan_assets.credit.statements import profiles_of
 from loan_assets.definitions import defs as front_door
 from loan_assets.definitions import resources
 from loan_assets.endpoint import served
+from loan_assets.place import FolderPlace
 from loan_assets.refusal import Refusal
 from loan_assets.resources.asset_store import TABLE, write_table
 from loan_assets.resources.catalog import FIRST, LAST
+from loan_assets.resources.online_store import OnlineTables
 from loan_assets.running import months_there
 from loan_assets.sensors import month_of_statements
 from loan_assets.settings import Settings
@@ -247,21 +249,23 @@ def few(received: pd.DataFrame, book: LoanBook, place: Path) -> Stream:
     return stream
 
 
+def recorded(told: dict[str, Any], book: LoanBook) -> PushedStatement:
+    """An event as it comes into the record."""
+    return PushedStatement(
+        event_id=told["event_id"],
+        client=told["client_id"],
+        month=told["month"],
+        known_at=datetime.fromisoformat(told["known_at"]),
+        measures={column.name: told[column.name] for column in measures_of(book)},
+    )
+
+
 def test_a_late_month_is_ahead_though_it_became_known_before_the_newest(
     received: pd.DataFrame, book: LoanBook, tmp_path: Path
 ) -> None:
     """It changes features and neither instant; whose events are all offline is not ahead."""
     stream = few(received, book, tmp_path)
-    october, restated, late, anothers = (
-        PushedStatement(
-            event_id=one["event_id"],
-            client=one["client_id"],
-            month=one["month"],
-            known_at=datetime.fromisoformat(one["known_at"]),
-            measures={column.name: one[column.name] for column in measures_of(book)},
-        )
-        for one in EVENTS
-    )
+    october, restated, late, anothers = (recorded(one, book) for one in EVENTS)
     for one in (october, restated, anothers):
         stream.events.record(one, book)
     offline = stream.newest_of(range(1, 41))
@@ -274,6 +278,54 @@ def test_a_late_month_is_ahead_though_it_became_known_before_the_newest(
     pd.testing.assert_frame_equal(ahead[instants], before[instants])
     pd.testing.assert_frame_equal(ahead, stream.newest_of([CLIENT]))
     assert not ahead.equals(before)
+
+
+def test_a_table_put_in_force_has_late_months_and_what_is_pushed_meanwhile(
+    received: pd.DataFrame, book: LoanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = few(received, book, tmp_path)
+    october, restated, late, anothers = (recorded(one, book) for one in EVENTS)
+    for one in (october, restated):
+        stream.events.record(one, book)
+    stream.features.publish(stream.newest_of(range(1, 41)), book)
+    stream.events.record(late, book)
+    publish = OnlineTables.publish
+
+    def publishing(online: OnlineTables, newest: pd.DataFrame, book: LoanBook) -> str:
+        stream.events.record(anothers, book)
+        return publish(online, newest, book)
+
+    monkeypatch.setattr(OnlineTables, "publish", publishing)
+    stream.put_in_force(stream.features.materialize(book))
+    rows = stream.newest_of([CLIENT, OTHER])
+    instants = rows["event_timestamp"].to_numpy("datetime64[us]").astype("int64").tolist()
+    values = rows[list(book.feature_names)].to_numpy("float32").tolist()
+    assert answered(stream, CLIENT, OTHER) == {
+        client: (instant, *says) for client, instant, says in zip((CLIENT, OTHER), instants, values, strict=True)
+    }
+
+
+def test_what_is_ahead_costs_one_look_at_each_month_however_many_clients_were_pushed(
+    received: pd.DataFrame, book: LoanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = few(received, book, tmp_path)
+    offline = stream.newest_of(range(1, 41))
+    for client in range(1, 31):
+        for number, month in enumerate((PAST, NEXT)):
+            known = f"2005-11-0{1 + number}T00:00:00Z"
+            one = event(f"{client} {month}", client_id=client, month=month, known_at=known)
+            stream.events.record(recorded(one, book), book)
+    asked: list[str] = []
+
+    def listing(place: FolderPlace, prefix: str) -> Iterator[tuple[str, int]]:
+        asked.append(prefix)
+        return names(place, prefix)
+
+    names = FolderPlace.names
+    monkeypatch.setattr(FolderPlace, "names", listing)
+    ahead = stream.ahead_of(offline)
+    assert asked == [f"statements/{month}" for month in (PAST, NEXT)]
+    pd.testing.assert_frame_equal(ahead, stream.newest_of(range(1, 31)))
 
 
 def test_online_values_that_no_statement_gives_are_found(
