@@ -1,4 +1,6 @@
-"""Runs that carry out a step of the journal: the key under which each is asked for, and when again after it failed.
+"""Runs that carry out a step: the key under which each is asked for, and when again after it failed.
+
+A step is what the journal says last, or a month of which statements were pushed.
 
 Here: telling from the runs that there were. Not here: what is due (`reign`) or who asks (`sensors`, `due_runs`).
 
@@ -26,17 +28,37 @@ def key_for_now(instance: dg.DagsterInstance, due: str, step: int, now: float) -
     Args:
         now: seconds since 1970.
     """
-    wait, failed_at = 0.0, now
+    tries = _tries(instance, due, step)
+    if not tries:
+        return key_of(due, step)
+    last, count = tries[-1], len(tries)
+    status = last.dagster_run.status
+    if status is dg.DagsterRunStatus.NOT_STARTED:
+        return key_of(due, step, count - 1)  # it was made and never queued; asked for by the same key, it is
+    if status is not dg.DagsterRunStatus.FAILURE or count == TRIES:
+        return None
+    failed_at = last.end_time or last.update_timestamp.timestamp()
+    has_waited = now - failed_at >= FIRST_WAIT * LONGER ** (count - 1)
+    return key_of(due, step, count) if has_waited else None
+
+
+def is_over(instance: dg.DagsterInstance, due: str, step: int) -> bool:
+    """Whether a step's run is asked for no more: one succeeded or was ended by a person, or it failed each time."""
+    tries = _tries(instance, due, step)
+    if not tries:
+        return False
+    status = tries[-1].dagster_run.status
+    has_ended = status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED)
+    return has_ended or (status is dg.DagsterRunStatus.FAILURE and len(tries) == TRIES)
+
+
+def _tries(instance: dg.DagsterInstance, due: str, step: int) -> list[dg.RunRecord]:
+    """The runs that were asked for, up to the first that did not fail."""
+    tries: list[dg.RunRecord] = []
     for attempt in range(TRIES):
         key = key_of(due, step, attempt)
         asked = instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
-        if not asked:
-            return key if now - failed_at >= wait else None
-        status = asked[0].dagster_run.status
-        if status is dg.DagsterRunStatus.NOT_STARTED:
-            return key  # it was made and never queued; asked for by the same key, it is
-        if status is not dg.DagsterRunStatus.FAILURE:
-            return None
-        failed_at = asked[0].end_time or asked[0].update_timestamp.timestamp()
-        wait = FIRST_WAIT * LONGER**attempt
-    return None
+        tries += asked
+        if not asked or asked[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
+            break
+    return tries

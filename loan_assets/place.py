@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -70,13 +71,19 @@ class FolderPlace:
 
     def names(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Every file below a prefix in the order of names."""
-        for path in sorted((self.root / prefix).rglob("*")):
-            parts = path.relative_to(self.root).parts
-            if any(part.startswith(".") for part in parts) or path.suffix == LOCK:
+        found = []
+        for folder, folders, files in os.walk(self.root / prefix, onerror=_unless_shut):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            parts = Path(folder).relative_to(self.root).parts
+            if any(part.startswith(".") for part in parts):
                 continue
+            found += [(*parts, name) for name in files if not name.startswith(".") and not name.endswith(LOCK)]
+        for names in sorted(found):
+            name = "/".join(names)
             with suppress(FileNotFoundError):  # removed while this was listed
-                if path.is_file():
-                    yield "/".join(parts), path.stat().st_size
+                status = os.stat(f"{self.root}/{name}")
+                if stat.S_ISREG(status.st_mode):
+                    yield name, status.st_size
 
     def folders(self, prefix: str = "") -> tuple[str, ...]:
         """The names of the folders right below a prefix; none where that is not there."""
@@ -190,6 +197,12 @@ class BucketPlace:
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects."""
         self.bucket.delete(names)
+
+
+def _unless_shut(error: OSError) -> None:
+    """A folder that is gone, none, or not ours to read holds nothing that is listed; a disk that fails is told."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
 
 
 @contextmanager

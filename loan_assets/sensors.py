@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from loan_assets.asked_runs import key_for_now
+from loan_assets.asked_runs import is_over, key_for_now
 from loan_assets.books import the_book
 from loan_assets.books.calendar import months_of
 from loan_assets.killed_runs import end_killed_runs
@@ -262,25 +262,46 @@ def statements_arrive(context: dg.SensorEvaluationContext, landing: Landing) -> 
 def statements_are_pushed(context: dg.SensorEvaluationContext, pushed_statements: PushedStatements) -> dg.SensorResult:
     """Materialize the months of which statements were pushed since: they are served already, and come offline now.
 
-    What follows from it (features, offline table, online store) is requested by `keep_graph_fresh`.
+    A run that failed is asked for again at growing distances, until more is pushed of its month: then that is asked
+    for. Nothing is while a run of the month goes on, which may have read what was pushed before there was more, and
+    must not be the last to write. What follows (features, offline table, online store) is requested by
+    `keep_graph_fresh`.
     """
     landed = Landed.from_json(context.cursor)
     try:
         found = pushed_statements.months()
     except Refusal as refusal:
         return dg.SensorResult(skip_reason=str(refusal), cursor=context.cursor)
-    new = sorted(month for month, mark in found.items() if landed.marks.get(month) != mark)
-    requests = [
-        dg.RunRequest(
-            run_key=f"pushed-{month}-{number}-{found[month]}",
-            partition_key=month,
-            tags={CAUSE: f"statements of {month} were pushed"},
-        )
-        for number, month in enumerate(new, start=landed.arrivals + 1)
-    ]
-    after = Landed(arrivals=landed.arrivals + len(new), marks=found)
-    said = f"Statements of {len(found)} months were pushed, none of them since the last look."
+    instance, arrivals, marks, requests = context.instance, landed.arrivals, {}, []
+    for month, mark in sorted(found.items()):
+        marks[month] = landed.marks.get(month, "")
+        # A mark alone is one that is done with; until then the number of its arrival stands behind it.
+        told, _, number = marks[month].partition("-")
+        if (told == mark and not number) or _goes_on(instance, month):
+            continue
+        arrivals += told != mark
+        due, step = f"pushed-{month}-{mark}", int(number) if told == mark else arrivals
+        marks[month] = mark if is_over(instance, due, step) else f"{mark}-{step}"
+        if key := key_for_now(instance, due, step, time.time()):
+            cause = f"statements of {month} were pushed"
+            requests.append(dg.RunRequest(run_key=key, partition_key=month, tags={CAUSE: cause}))
+    after = Landed(arrivals=arrivals, marks=marks)
+    said = f"Statements of {len(found)} months were pushed, none of which has to be asked for now."
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said, cursor=after.to_json())
+
+
+def _goes_on(instance: dg.DagsterInstance, month: str) -> bool:
+    """Whether a month of statements is being made, or is about to be."""
+    # One that was made and never queued is asked for again by its own key, and is not waited for.
+    statuses = [
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
+    of_the_month = {"dagster/partition": month}
+    going = dg.RunsFilter(job_name=month_of_statements.name, tags=of_the_month, statuses=statuses)
+    return bool(instance.get_run_records(going, limit=1))
 
 
 @dg.sensor(

@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from loan_assets.books import LoanBook, the_book
 from loan_assets.books.calendar import month_after, months_of
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
@@ -30,7 +32,7 @@ from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import months_of_statements
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.online_store import OnlineTables
-from loan_assets.resources.pushed_statements import PushedStatements, SaysOtherwise
+from loan_assets.resources.pushed_statements import PushedStatements, SaysOtherwise, client_of
 from loan_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -151,8 +153,8 @@ class Stream:
 
         key = self.book.key.name
         months = self._months_with(clients, self._names(clients) if names is None else names)
-        stated = pd.concat([table[[key]].assign(month=month) for month, table in months.items()])
-        newest = stated.groupby(key)["month"].max()
+        stated = pd.concat([table[[key]].assign(month=month) for month, table in sorted(months.items())])
+        newest = stated.drop_duplicates(key, keep="last").set_index(key)["month"].sort_index()
         profiles = self._profiles()
         profiles = profiles[profiles[key].isin(clients)]
         rows = []
@@ -162,25 +164,32 @@ class Stream:
         versions = pd.concat(rows, ignore_index=True).sort_values([key, CREATED_TIME.name])
         return versions.drop_duplicates(key, keep="last").reset_index(drop=True)
 
-    def ahead_of(self, newest: pd.DataFrame) -> pd.DataFrame:
-        """The rows that are newer than these because of what was pushed and is not offline yet.
+    def ahead_of(self, newest: pd.DataFrame, names: Mapping[str, tuple[str, ...]] | None = None) -> pd.DataFrame:
+        """The rows that are not these, or newer, because of what was pushed and is not offline yet.
+
+        The record is never behind the offline table. So a row of the same two instants that says something else is
+        ahead as well: a late month that became known before the newest one changes features and neither instant.
 
         Args:
             newest: one row a client, as `FeatureStoreDoor.newest` gives them.
+            names: all events by month, where they were listed already.
 
         Returns:
             As `newest_of`; no rows when there are none.
         """
         key, times = self.book.key.name, [EVENT_TIME.name, CREATED_TIME.name]
-        clients = {client for month in self.events.listed() for client in self.events.clients(month)}
-        if not clients:
+        names = self._names() if names is None else names
+        if not names:
             return newest.iloc[:0]
-        rows = self.newest_of(clients)
-        held = newest.set_index(key)[times].reindex(rows[key])
+        rows = self.newest_of(_clients_of(names), names)
+        held = newest.set_index(key).reindex(rows[key])
         event, created = (held[name].to_numpy("datetime64[us]") for name in times)
         own_event, own_created = (rows[name].to_numpy("datetime64[us]") for name in times)
-        newer: pd.DataFrame = rows[(own_event > event) | ((own_event == event) & (own_created > created))]
-        return newer.reset_index(drop=True)
+        says, said_there = (table[list(self.book.feature_names)].to_numpy("float32") for table in (rows, held))
+        is_other = ((says != said_there) & ~(np.isnan(says) & np.isnan(said_there))).any(axis=1)
+        is_known_later = (own_created > created) | ((own_created == created) & is_other)
+        ahead: pd.DataFrame = rows[(own_event > event) | ((own_event == event) & is_known_later)]
+        return ahead.reset_index(drop=True)
 
     def put_in_force(self, newest: pd.DataFrame) -> str:
         """Have the endpoint answer from these rows, and from what was pushed and is not among them; returns the digest.
@@ -193,11 +202,13 @@ class Stream:
         """
         import pandas as pd
 
-        key, ahead = self.book.key.name, self.ahead_of(newest)
+        seen = self._names()
+        key, ahead = self.book.key.name, self.ahead_of(newest, seen)
         kept = newest[~newest[key].isin(ahead[key])]
         digest = self.online.publish(pd.concat([kept, ahead], ignore_index=True) if len(ahead) else newest, self.book)
         # Feast has only what is offline; and more may have been pushed while the table was put in force.
-        self.serve(self.ahead_of(newest)[key].tolist())
+        more = {month: tuple(set(names) - set(seen.get(month, ()))) for month, names in self._names().items()}
+        self.serve({*ahead[key].tolist(), *_clients_of(more)})
         return digest
 
     def warm(self) -> None:
@@ -225,15 +236,11 @@ class Stream:
         known = months_of_statements(self.book).get_partition_keys()
         return tuple(month for month in known if month <= month_after(last, 1))
 
-    def _names(self, clients: Collection[int]) -> dict[str, tuple[str, ...]]:
-        """The names of the events about some clients, by month."""
-        found: dict[str, tuple[str, ...]] = {}
-        for month in self.events.listed():
-            whose = sorted(set(clients) & self.events.clients(month)) if len(clients) > 1 else sorted(clients)
-            names = [name for client in whose for name in self.events.names_of(client, month)]
-            if names:
-                found[month] = tuple(names)
-        return found
+    def _names(self, clients: Collection[int] | None = None) -> dict[str, tuple[str, ...]]:
+        """The names of the events about some clients, or about all, by month."""
+        of = self.events.names_in if clients is None else partial(self.events.names_of, clients)
+        found = {month: of(month) for month in self.events.listed()}
+        return {month: names for month, names in found.items() if names}
 
     def _months_with(self, clients: Collection[int], names: Mapping[str, tuple[str, ...]]) -> dict[str, pd.DataFrame]:
         """Every month's statements of some clients: what is stored, and what was pushed since."""
@@ -247,6 +254,10 @@ class Stream:
             events = self.events.named(names.get(month, ()), self.book)
             months[month] = pushed.month_with(filed, events, month, self.book)
         return months
+
+
+def _clients_of(names: Mapping[str, tuple[str, ...]]) -> frozenset[int]:
+    return frozenset(client_of(name) for of_month in names.values() for name in of_month)
 
 
 def _of(table: pd.DataFrame, key: str, clients: Collection[int]) -> pd.DataFrame:

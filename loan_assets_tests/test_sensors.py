@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 from loan_assets import sensors
 from loan_assets.books import LoanBook
 from loan_assets.books.calendar import month_after, months_of
+from loan_assets.credit.pushed import PushedStatement
 from loan_assets.definitions import defs as front_door
+from loan_assets.resources.pushed_statements import PushedStatements
 
 GRAPH = front_door.resolve_asset_graph()
 BEFORE_THE_MODEL = {
@@ -195,3 +199,140 @@ def test_features_that_failed_are_tried_again_when_their_statements_change(house
     assert house.look() == {}
     house.run("monthly_statements", months=[newest])
     assert house.settle()["borrower_features"] == {newest}
+
+
+PAST, NEXT = "2005-08", "2005-10"
+REACHED = {dg.DagsterRunStatus.STARTING: "PIPELINE_STARTING", dg.DagsterRunStatus.STARTED: "PIPELINE_START"}
+
+
+@dg.op
+def taken() -> None:
+    """A month that is taken."""
+
+
+@dg.op
+def cut_off() -> None:
+    """A month whose store is away."""
+    raise dg.Failure("Postgres is away")
+
+
+class Takings:
+    """Statements that are pushed, the sensor that looks at them, and the runs that follow, in a history of its own."""
+
+    def __init__(self, place: Path, book: LoanBook) -> None:
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.record, self._book, self._cursor = PushedStatements(folder=str(place)), book, ""
+        self.keys: set[str] = set()
+
+    def push(self, name: str, month: str) -> None:
+        known = datetime(2005, 11, 2, tzinfo=UTC)
+        measures = {"pay_status": 1, "bill_amount": 2.5, "payment_amount": 0.0}
+        event = PushedStatement(event_id=name, client=7, month=month, known_at=known, measures=measures)
+        self.record.record(event, self._book)
+
+    def look(self, after: float = 0.0) -> dict[str, str]:
+        """The months that are asked for, so many seconds from now, and by which key."""
+        context = dg.build_sensor_context(instance=self.instance, cursor=self._cursor)
+        now = time.time() + after
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("loan_assets.sensors.time.time", lambda: now)
+            result = sensors.statements_are_pushed(context, pushed_statements=self.record)
+        assert isinstance(result, dg.SensorResult)
+        self._cursor = str(result.cursor)
+        return {str(one.partition_key): str(one.run_key) for one in result.run_requests or []}
+
+    def run(self, asked: dict[str, str], work: dg.OpDefinition) -> None:
+        """What was asked for, run to its end."""
+        for month, key in asked.items():
+            assert key not in self.keys
+            self.keys.add(key)
+            job = dg.GraphDefinition(name="month_of_statements", node_defs=[work]).to_job()
+            tags = {"dagster/run_key": key, "dagster/partition": month}
+            job.execute_in_process(instance=self.instance, tags=tags, raise_on_error=False)
+
+    def begin(self, month: str, key: str, status: dg.DagsterRunStatus) -> str:
+        """A run that is somewhere on its way; its id."""
+        job = dg.GraphDefinition(name="month_of_statements", node_defs=[taken]).to_job()
+        tags = {"dagster/run_key": key, "dagster/partition": month}
+        run = self.instance.create_run_for_job(job, tags=tags).run_id
+        if (reached := REACHED.get(status)) is not None:
+            self.instance.report_dagster_event(dg.DagsterEvent(reached, job_name=job.name), run_id=run)
+        return run
+
+
+@pytest.fixture
+def takings(tmp_path: Path, book: LoanBook) -> Iterator[Takings]:
+    made = Takings(tmp_path, book)
+    with made.instance:
+        yield made
+
+
+def test_months_of_which_statements_were_pushed_are_asked_for_once(takings: Takings) -> None:
+    assert takings.look() == {}
+    takings.push("october", NEXT)
+    asked = takings.look()
+    assert set(asked) == {NEXT}
+    takings.run(asked, taken)
+    assert [takings.look(after) for after in (0, 300, 90_000)] == [{}, {}, {}]
+    takings.push("october restated", NEXT)
+    takings.push("august", PAST)
+    asked = takings.look()
+    assert set(asked) == {PAST, NEXT}
+    takings.run(asked, taken)
+    assert takings.look() == {}
+    for run in takings.instance.get_runs():  # histories are cleared out
+        takings.instance.delete_run(run.run_id)
+    assert takings.look() == {}
+
+
+def test_a_taking_that_failed_is_asked_for_again_at_growing_distances_until_it_succeeds(takings: Takings) -> None:
+    takings.push("october", NEXT)
+    takings.run(takings.look(), cut_off)
+    assert takings.look(59) == {}
+    takings.run(takings.look(61), cut_off)
+    assert takings.look(61) == {}
+    takings.run(takings.look(241), taken)
+    assert takings.look(90_000) == {}
+    assert len(takings.keys) == 3
+
+
+def test_a_taking_that_fails_each_time_is_given_up_until_more_is_pushed(takings: Takings) -> None:
+    takings.push("october", NEXT)
+    for after in (0, 61, 241, 961):
+        asked = takings.look(after)
+        assert set(asked) == {NEXT}
+        takings.run(asked, cut_off)
+    assert [takings.look(after) for after in (0, 90_000)] == [{}, {}]
+    takings.push("october restated", NEXT)
+    assert set(takings.look()) == {NEXT}
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_while_a_month_is_being_taken_nothing_more_of_it_is_asked_for_and_afterwards_it_is(
+    takings: Takings, status: dg.DagsterRunStatus
+) -> None:
+    """The run may have read the record before the second event; two at once would leave the month to the slower."""
+    takings.push("october", NEXT)
+    (key,) = takings.look().values()
+    run = takings.begin(NEXT, key, status)
+    takings.push("october restated", NEXT)
+    takings.push("august", PAST)
+    assert set(takings.look()) == {PAST}
+    takings.instance.report_run_failed(takings.instance.get_run_by_id(run))  # type: ignore[arg-type]
+    asked = takings.look()
+    assert asked[NEXT] != key
+
+
+def test_a_taking_that_was_made_and_never_queued_is_asked_for_by_the_same_key(takings: Takings) -> None:
+    takings.push("october", NEXT)
+    (key,) = takings.look().values()
+    takings.begin(NEXT, key, dg.DagsterRunStatus.NOT_STARTED)
+    assert takings.look(90_000) == {NEXT: key}
+
+
+def test_months_that_were_asked_for_before_takings_were_tried_again_are_left_alone(takings: Takings) -> None:
+    takings.push("october", NEXT)
+    takings._cursor = sensors.Landed(arrivals=3, marks=takings.record.months()).to_json()
+    assert takings.look(90_000) == {}
+    takings.push("october restated", NEXT)
+    assert takings.look()[NEXT].endswith("-4")

@@ -25,13 +25,19 @@ import pytest
 from loan_assets.assets import features
 from loan_assets.books import LoanBook
 from loan_assets.books.calendar import months_of, statement_day
+from loan_assets.credit.pushed import PushedStatement, measures_of
+from loan_assets.credit.statements import month_of_statements as month_of_statements_in
+from loan_assets.credit.statements import profiles_of
 from loan_assets.definitions import defs as front_door
 from loan_assets.definitions import resources
 from loan_assets.endpoint import served
+from loan_assets.place import FolderPlace
 from loan_assets.refusal import Refusal
+from loan_assets.resources.asset_store import TABLE, write_table
 from loan_assets.resources.catalog import FIRST, LAST
+from loan_assets.resources.online_store import OnlineTables
 from loan_assets.running import months_there
-from loan_assets.sensors import month_of_statements, statements_are_pushed
+from loan_assets.sensors import month_of_statements
 from loan_assets.settings import Settings
 from loan_assets.stream import Stream
 from loan_assets_tests.conftest import Home, loan_assets
@@ -233,6 +239,95 @@ def test_what_is_not_offline_yet_stays_served_when_the_online_table_is_made_anew
     assert answered(stream, CLIENT, OTHER) == online
 
 
+def few(received: pd.DataFrame, book: LoanBook, place: Path) -> Stream:
+    """A stream over the book's months of forty clients, of which nothing is served."""
+    settings = Settings.from_environment({"LOAN_HOME": str(place)})
+    stream, clients = Stream.over(settings), received.head(40)
+    tables = {f"monthly_statements/{month}": month_of_statements_in(clients, month, book) for month in months_of(book)}
+    for shelf, table in {"client_profiles": profiles_of(clients, book), **tables}.items():
+        stream.store.store.write(shelf, lambda folder, table=table: write_table(table, folder / TABLE))  # type: ignore[misc]
+    return stream
+
+
+def recorded(told: dict[str, Any], book: LoanBook) -> PushedStatement:
+    """An event as it comes into the record."""
+    return PushedStatement(
+        event_id=told["event_id"],
+        client=told["client_id"],
+        month=told["month"],
+        known_at=datetime.fromisoformat(told["known_at"]),
+        measures={column.name: told[column.name] for column in measures_of(book)},
+    )
+
+
+def test_a_late_month_is_ahead_though_it_became_known_before_the_newest(
+    received: pd.DataFrame, book: LoanBook, tmp_path: Path
+) -> None:
+    """It changes features and neither instant; whose events are all offline is not ahead."""
+    stream = few(received, book, tmp_path)
+    october, restated, late, anothers = (recorded(one, book) for one in EVENTS)
+    for one in (october, restated, anothers):
+        stream.events.record(one, book)
+    offline = stream.newest_of(range(1, 41))
+    assert stream.ahead_of(offline).empty
+    stream.events.record(late, book)
+    ahead = stream.ahead_of(offline)
+    assert ahead["client_id"].tolist() == [CLIENT]
+    instants = ["event_timestamp", "created_timestamp"]
+    before = offline[offline["client_id"] == CLIENT].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ahead[instants], before[instants])
+    pd.testing.assert_frame_equal(ahead, stream.newest_of([CLIENT]))
+    assert not ahead.equals(before)
+
+
+def test_a_table_put_in_force_has_late_months_and_what_is_pushed_meanwhile(
+    received: pd.DataFrame, book: LoanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = few(received, book, tmp_path)
+    october, restated, late, anothers = (recorded(one, book) for one in EVENTS)
+    for one in (october, restated):
+        stream.events.record(one, book)
+    stream.features.publish(stream.newest_of(range(1, 41)), book)
+    stream.events.record(late, book)
+    publish = OnlineTables.publish
+
+    def publishing(online: OnlineTables, newest: pd.DataFrame, book: LoanBook) -> str:
+        stream.events.record(anothers, book)
+        return publish(online, newest, book)
+
+    monkeypatch.setattr(OnlineTables, "publish", publishing)
+    stream.put_in_force(stream.features.materialize(book))
+    rows = stream.newest_of([CLIENT, OTHER])
+    instants = rows["event_timestamp"].to_numpy("datetime64[us]").astype("int64").tolist()
+    values = rows[list(book.feature_names)].to_numpy("float32").tolist()
+    assert answered(stream, CLIENT, OTHER) == {
+        client: (instant, *says) for client, instant, says in zip((CLIENT, OTHER), instants, values, strict=True)
+    }
+
+
+def test_what_is_ahead_costs_one_look_at_each_month_however_many_clients_were_pushed(
+    received: pd.DataFrame, book: LoanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = few(received, book, tmp_path)
+    offline = stream.newest_of(range(1, 41))
+    for client in range(1, 31):
+        for number, month in enumerate((PAST, NEXT)):
+            known = f"2005-11-0{1 + number}T00:00:00Z"
+            one = event(f"{client} {month}", client_id=client, month=month, known_at=known)
+            stream.events.record(recorded(one, book), book)
+    asked: list[str] = []
+
+    def listing(place: FolderPlace, prefix: str) -> Iterator[tuple[str, int]]:
+        asked.append(prefix)
+        return names(place, prefix)
+
+    names = FolderPlace.names
+    monkeypatch.setattr(FolderPlace, "names", listing)
+    ahead = stream.ahead_of(offline)
+    assert asked == [f"statements/{month}" for month in (PAST, NEXT)]
+    pd.testing.assert_frame_equal(ahead, stream.newest_of(range(1, 31)))
+
+
 def test_online_values_that_no_statement_gives_are_found(
     stream: Stream, book: LoanBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,28 +415,6 @@ def test_the_command_takes_lines_and_parquet_and_lists_what_it_refuses(ran: Home
     assert (second.returncode, second.stdout, second.stderr) == (0, "1 taken, 1 known, 0 refused\n", "")
     missing = loan_assets("push", "nowhere.jsonl", home=settings.home)
     assert (missing.returncode, "nowhere.jsonl cannot be read" in missing.stderr) == (2, True)
-
-
-def test_months_of_which_statements_were_pushed_are_asked_for_once(stream: Stream) -> None:
-    def look(cursor: str | None) -> dg.SensorResult:
-        context = dg.build_sensor_context(cursor=cursor)
-        result = statements_are_pushed(context, pushed_statements=stream.events)
-        assert isinstance(result, dg.SensorResult)
-        return result
-
-    def asked(result: dg.SensorResult) -> list[str | None]:
-        return [request.partition_key for request in result.run_requests or []]
-
-    assert asked(look(None)) == []
-    stream.take(EVENTS[:1], NOW)
-    first = look(None)
-    assert asked(first) == [NEXT]
-    assert asked(look(first.cursor)) == []
-    stream.take(EVENTS, NOW)
-    second = look(first.cursor)
-    assert asked(second) == [PAST, NEXT]
-    keys = {request.run_key for result in (first, second) for request in result.run_requests or []}
-    assert len(keys) == 3
 
 
 @pytest.mark.production

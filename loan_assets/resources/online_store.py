@@ -32,6 +32,7 @@ from loan_assets.online_table import (
     require_book,
     write_online,
 )
+from loan_assets.refusal import Refusal
 from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.sealed import sync
 
@@ -63,7 +64,11 @@ class OnlineTables(dg.ConfigurableResource):  # type: ignore[type-arg]
         if online_redis.is_redis(self.root):
             return online_redis.publish(self.root, facts, clients, as_of, features)
         store = VersionedStore(root=Path(self.root), keep=2)
-        digest = store.write(SHELF, lambda folder: write_online(folder, facts, clients, as_of, features)).digest
+        digest = store.write(
+            SHELF,
+            lambda folder: write_online(folder, facts, clients, as_of, features),
+            first=lambda digest: _lay_back(Path(self.root), digest, clients, packed(as_of, features)),
+        ).digest
         kept = {folder.name for folder in store.versions(SHELF)}
         for beside in (Path(self.root) / PUSHED).glob("*.log"):
             if beside.stem not in kept:
@@ -106,6 +111,24 @@ def _arrays(rows: pd.DataFrame, book: LoanBook) -> tuple[NDArray[np.int64], NDAr
     """Client numbers, the instants of their newest statements in microseconds, and features."""
     stated = rows[EVENT_TIME.name].astype("datetime64[us, UTC]").to_numpy("datetime64[us]").astype("int64")
     return rows[book.key.name].to_numpy("int64"), stated, rows[list(book.feature_names)].to_numpy("float32")
+
+
+def _lay_back(root: Path, digest: str, clients: NDArray[np.int64], rows: NDArray[np.void]) -> None:
+    """Before a table comes into force again: its own rows over those that were pushed over it when it was in force.
+
+    They are appended. An endpoint that never left this table, because the one between was over too soon or could not
+    be read, goes on from where it had read to; taking lines away would leave it with what it had.
+    """
+    if pointer_of(root) == digest:
+        return  # what was pushed since it came into force counts
+    try:
+        pushed, _ = read_pushed(root, digest, rows["features"].shape[1])
+    except Refusal:
+        pushed_file(root, digest).unlink()  # nobody answers from it, and it would stand in the way of this table
+        return
+    if pushed:
+        own = dict(zip(clients.tolist(), rows, strict=True))
+        _append(pushed_file(root, digest), b"".join(pushed_line(client, own[client]) for client in pushed))
 
 
 def _append(file: Path, lines: bytes) -> None:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from loan_assets.books import LoanBook
 from loan_assets.bucket import bucket_at
@@ -28,6 +29,8 @@ from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.settings import Settings
 
 IDS, STATEMENTS = "ids", "statements"
+# From so many clients on a month is listed whole: a bucket answers a thousand names in the time of one.
+MANY = 16
 
 
 class SaysOtherwise(Refusal):
@@ -39,6 +42,7 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     folder: str
     bucket: str = ""
+    _opened: Place | None = PrivateAttr(default=None)
 
     @classmethod
     def over(cls, settings: Settings) -> PushedStatements:
@@ -69,13 +73,9 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The same, each with a mark that changes when another one is."""
         found = {}
         for month in self.listed():
-            names = "\n".join(self._names(f"{STATEMENTS}/{month}"))
+            names = "\n".join(self.names_in(month))
             found[month] = hashlib.sha256(names.encode()).hexdigest()[:12]
         return found
-
-    def clients(self, month: str) -> frozenset[int]:
-        """Whose statements of a month were pushed."""
-        return frozenset(int(name) for name in self._place.folders(f"{STATEMENTS}/{month}"))
 
     def of_month(self, month: str, book: LoanBook) -> tuple[PushedStatement, ...]:
         """Every event about a month.
@@ -83,11 +83,18 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when one of them is not what was recorded.
         """
-        return self._events(self._names(f"{STATEMENTS}/{month}"), book)
+        return self._events(self.names_in(month), book)
 
-    def names_of(self, client: int, month: str) -> tuple[str, ...]:
-        """The names of the events about one client's month, by which a new one is noticed."""
-        return self._names(_of_client(month, client))
+    def names_of(self, clients: Collection[int], month: str) -> tuple[str, ...]:
+        """The names of the events about some clients' month, by which a new one is noticed."""
+        wanted = frozenset(clients)
+        if len(wanted) < MANY:
+            return tuple(sorted(name for client in wanted for name in self._names(_of_client(month, client))))
+        return tuple(name for name in self.names_in(month) if client_of(name) in wanted)
+
+    def names_in(self, month: str) -> tuple[str, ...]:
+        """The names of all events about a month."""
+        return self._names(f"{STATEMENTS}/{month}")
 
     def named(self, names: Iterable[str], book: LoanBook) -> tuple[PushedStatement, ...]:
         """Events by their names."""
@@ -98,7 +105,10 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def _place(self) -> Place:
-        return place_at(self.bucket or self.folder)
+        """One for all that is asked: a bucket's keeps its connections open."""
+        if self._opened is None:
+            self._opened = place_at(self.bucket or self.folder)
+        return self._opened
 
     def _names(self, prefix: str) -> tuple[str, ...]:
         return tuple(sorted(name for name, _ in self._place.names(prefix)))
@@ -114,7 +124,10 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _read(self, name: str) -> bytes:
         """What was recorded under a name; a copy that is missing or damaged is brought anew."""
         file = Path(self.folder) / name
-        content = _whole(file.read_bytes()) if file.exists() else None
+        try:
+            content = _whole(file.read_bytes())
+        except FileNotFoundError:
+            content = None
         if content is None and self.bucket and (held := self._place.read(name)) is not None:
             content = _whole(held)
             if content is not None:
@@ -128,6 +141,11 @@ class PushedStatements(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "Restore the record of pushed statements from a backup; nothing else of it is lost.",
             )
         return content
+
+
+def client_of(name: str) -> int:
+    """Whom an event is about, by its name."""
+    return int(name.split("/")[2])
 
 
 def _whole(line: bytes) -> bytes | None:

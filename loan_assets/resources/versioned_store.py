@@ -59,6 +59,7 @@ class VersionedStore:
         spared: Collection[str] = (),
         *,
         after: str | None = ANY,
+        first: Callable[[str], object] | None = None,
     ) -> Version:
         """Let `fill` write files into an empty folder, then put that folder in force on the shelf.
 
@@ -67,6 +68,8 @@ class VersionedStore:
             fill: writes the files; what it raises leaves the shelf as it was.
             spared: digests that stay on the shelf however old they are, because something points at them.
             after: the digest in force on which this version rests, None for nothing; anything by default.
+            first: what has to be done with the digest once the version is there and before it is in force; what it
+                raises leaves the version before in force.
 
         Raises:
             Overtaken: when another version than `after` is in force, or another process put one there meanwhile.
@@ -91,6 +94,8 @@ class VersionedStore:
                 folder = self._settle(draft, place / digest[:16], digest)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
+            if first is not None:
+                first(digest)
             if self._mirror is not None:
                 self._mirror.publish(shelf, digest)
                 self._mirror.put_in_force(shelf, digest, seen)

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,8 +17,9 @@ import pytest
 from loan_assets.books import LoanBook
 from loan_assets.bucket import Bucket
 from loan_assets.credit.pushed import PushedStatement
+from loan_assets.place import Place, place_at
 from loan_assets.refusal import Refusal
-from loan_assets.resources.pushed_statements import PushedStatements, SaysOtherwise
+from loan_assets.resources.pushed_statements import MANY, PushedStatements, SaysOtherwise, client_of
 
 EVENT = PushedStatement(
     event_id="core-1",
@@ -42,9 +43,9 @@ def test_an_event_is_new_once_and_known_ever_after(record: PushedStatements, boo
     assert not record.record(EVENT, book)
     assert record.months() == before
     assert record.of_month("2005-10", book) == (EVENT,)
-    assert record.clients("2005-10") == {7}
-    assert record.named(record.names_of(7, "2005-10"), book) == (EVENT,)
-    assert record.names_of(70, "2005-10") == record.names_of(7, "2005-09") == ()
+    assert [client_of(name) for name in record.names_in("2005-10")] == [7]
+    assert record.named(record.names_of([7], "2005-10"), book) == (EVENT,)
+    assert record.names_of([70], "2005-10") == record.names_of([7], "2005-09") == ()
 
 
 def test_the_same_id_with_another_content_is_refused_whatever_is_different(
@@ -93,10 +94,45 @@ def test_a_month_s_mark_changes_with_each_event_and_not_with_their_order(
     assert backwards.months() == record.months()
 
 
+def test_many_clients_events_are_found_as_one_by_one_with_one_look_at_the_month(
+    record: PushedStatements, book: LoanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2 * MANY):
+        record.record(replace(EVENT, event_id=f"core-{number}", client=100 + number // 2 * 3), book)
+    record.record(replace(EVENT, event_id="september", client=100, month="2005-09"), book)
+    asked: list[str] = []
+    names = type(record._place).names
+
+    def listing(place: Place, prefix: str) -> Iterator[tuple[str, int]]:
+        asked.append(prefix)
+        return names(place, prefix)
+
+    monkeypatch.setattr(type(record._place), "names", listing)
+    clients = range(95, 130)
+    together = record.names_of(clients, "2005-10")
+    assert asked == ["statements/2005-10"]
+    assert together == tuple(sorted(name for client in clients for name in record.names_of([client], "2005-10")))
+    assert {client_of(name) for name in together} == {100 + 3 * number for number in range(10)}
+
+
+def test_the_place_is_opened_once(record: PushedStatements, book: LoanBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def opening(place: str) -> Place:
+        opened.append(place)
+        return place_at(place)
+
+    monkeypatch.setattr("loan_assets.resources.pushed_statements.place_at", opening)
+    record.record(EVENT, book)
+    assert record.months()
+    assert record.of_month("2005-10", book) == (EVENT,)
+    assert opened == [record.bucket or record.folder]
+
+
 def test_a_line_that_was_altered_is_told_and_never_taken_for_an_event(book: LoanBook, tmp_path: Path) -> None:
     record = PushedStatements(folder=str(tmp_path))
     record.record(EVENT, book)
-    (name,) = record.names_of(7, "2005-10")
+    (name,) = record.names_of([7], "2005-10")
     sound = (tmp_path / name).read_bytes()
     for damaged in (sound.replace(b"2.5", b"9.5"), sound[:-1], b"", b"\xff" * 40):
         (tmp_path / name).write_bytes(damaged)
@@ -110,7 +146,7 @@ def test_a_machine_s_copy_of_a_bucket_is_read_instead_of_it_and_brought_anew_whe
     PushedStatements(folder=str(tmp_path / "one"), bucket=bucket).record(EVENT, book)
     other = PushedStatements(folder=str(tmp_path / "other"), bucket=bucket)
     assert other.of_month("2005-10", book) == (EVENT,)
-    (name,) = other.names_of(7, "2005-10")
+    (name,) = other.names_of([7], "2005-10")
     copy = tmp_path / "other" / name
     copy.write_bytes(copy.read_bytes()[:-3])
     assert other.of_month("2005-10", book) == (EVENT,)
