@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import dagster as dg
@@ -27,7 +28,10 @@ HOST, PID, BEGAN = "loan_assets/host", "loan_assets/pid", "loan_assets/process_b
 CLOCK_SECONDS = 2.0
 # From the launch of a run until its process is heard of, on a busy machine.
 START_SECONDS = 30.0
+# A run that is said to have ended may still be leaving its last step.
+LEAVING = timedelta(minutes=1)
 BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 class Standing(StrEnum):
@@ -81,7 +85,16 @@ def begun_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
 
 
 def end_killed_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
-    """Mark every run whose process is gone as failed (as cancelled, where that was asked for); returns them."""
+    """Mark every run whose process is gone as failed (as cancelled, where that was asked for); returns them.
+
+    What runs that ended otherwise still hold of a pool is given back too: whoever marks a run as failed on Dagster's
+    pages leaves it there.
+    """
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits and (holding := list(storage.get_concurrency_run_ids())):
+        ended = dg.RunsFilter(run_ids=holding, statuses=ENDED, updated_before=datetime.now(UTC) - LEAVING)
+        for run in instance.get_runs(ended):
+            storage.free_concurrency_slots_for_run(run.run_id)
     killed = [run for run in begun_runs(instance) if run.standing is Standing.KILLED]
     return tuple(run for run in killed if _end(instance, run))
 
@@ -96,6 +109,10 @@ def _end(instance: dg.DagsterInstance, killed: BegunRun) -> bool:
     # Read again: it may have ended properly between the list and the look at its process.
     if run is None or run.is_finished:
         return False
+    # Its place in a pool, which Dagster does not take back by itself: the next run would wait for it for ever. Before
+    # the run is ended, so that who is killed between the two finds it again.
+    if instance.event_log_storage.supports_global_concurrency_limits:
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     said = (
         f"The process of this run ({killed.process}) is gone without having ended it: it was killed, or the machine "
         "was restarted. Nothing half-written remains; earlier versions are in force, and the next run may start. "
