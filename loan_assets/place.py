@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loan_assets.bucket import Bucket, is_bucket
+from loan_assets.bucket import Bucket, folder_or_bucket, is_bucket
 from loan_assets.refusal import Gone, Overtaken, Refusal
 from loan_assets.sealed import sync
 
@@ -53,7 +53,12 @@ class Place(Protocol):
 
 
 def place_at(place: str) -> Place:
-    """The folder or the bucket's place of that name."""
+    """The folder or the bucket's place of that name.
+
+    Raises:
+        BadInput: when it is neither.
+    """
+    place = folder_or_bucket(place, "The place")
     return BucketPlace(Bucket(place.rstrip("/"))) if is_bucket(place) else FolderPlace(Path(place).expanduser())
 
 

@@ -20,7 +20,16 @@ from dagster._core.events import EngineEventData
 
 from loan_assets import killed_runs
 from loan_assets.home import prepare
-from loan_assets.killed_runs import BEGAN, HOST, PID, Standing, begun_runs, end_begun_runs, end_killed_runs, this_process
+from loan_assets.killed_runs import (
+    BEGAN,
+    HOST,
+    PID,
+    Standing,
+    begun_runs,
+    end_begun_runs,
+    end_killed_runs,
+    this_process,
+)
 from loan_assets.sensors import clear_killed_runs
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import ROOT, loan_assets
