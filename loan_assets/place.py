@@ -1,7 +1,8 @@
 """A place for files by name, a folder or part of a bucket: what backups are read from and written to.
 
 Here: listing, reading, writing and removing files, each whole or not at all. Not here: what they are (`vault`,
-`backup_parts`). Names have slashes; what begins with a dot, and lock files, are nobody's content.
+`backup_parts`). Names have slashes; what begins with a dot, lock files, and what a disk keeps for its own repair, are
+nobody's content.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Protocol
 
 from loan_assets.bucket import Bucket, folder_or_bucket, is_bucket
@@ -21,6 +23,8 @@ from loan_assets.refusal import Gone, Overtaken, Refusal
 from loan_assets.sealed import sync
 
 ARRIVING, LOCK = ".arriving-", ".lock"
+# At the top of a disk; only the machine's administrator may read it.
+OF_THE_DISK = "lost+found"
 
 
 class Place(Protocol):
@@ -74,14 +78,24 @@ class FolderPlace:
         return str(self.root)
 
     def names(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Every file below a prefix in the order of names."""
-        for path in sorted((self.root / prefix).rglob("*")):
+        """Every file below a prefix in the order of names.
+
+        Raises:
+            Refusal: when a folder there may not be read, whose files would be missing from a backup without a word.
+        """
+        for path in sorted(self._paths(prefix)):
             parts = path.relative_to(self.root).parts
             if any(part.startswith(".") for part in parts) or path.suffix == LOCK:
                 continue
-            with suppress(FileNotFoundError):  # removed while this was listed
-                if path.is_file():
-                    yield "/".join(parts), path.stat().st_size
+            with suppress(FileNotFoundError), _told(path):  # removed while this was listed
+                found = path.stat()
+                if S_ISREG(found.st_mode):
+                    yield "/".join(parts), found.st_size
+
+    def _paths(self, prefix: str) -> Iterator[Path]:
+        for folder, inner, files in os.walk(self.root / prefix, onerror=_unlisted):
+            inner[:] = [name for name in inner if not name.startswith(".") and name != OF_THE_DISK]
+            yield from (Path(folder, name) for name in files)
 
     def folders(self, prefix: str = "") -> tuple[str, ...]:
         """The names of the folders right below a prefix; none where that is not there."""
@@ -195,6 +209,13 @@ class BucketPlace:
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects."""
         self.bucket.delete(names)
+
+
+def _unlisted(error: OSError) -> None:
+    """Say which folder cannot be listed; one that is not there, or not any more, holds nothing."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        with _told(Path(error.filename)):
+            raise error
 
 
 @contextmanager

@@ -20,7 +20,8 @@ import pandas as pd
 import pytest
 
 from loan_assets.backup import Made, back_up
-from loan_assets.books import LoanBook, Role
+from loan_assets.backup_parts import parts_of
+from loan_assets.books import LoanBook, Role, the_book
 from loan_assets.bucket import Bucket
 from loan_assets.credit.succession import Action, Kind, Situation
 from loan_assets.databases import dump
@@ -38,7 +39,7 @@ from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.restore import checked, restore
 from loan_assets.sealed import CURRENT, MANIFEST
 from loan_assets.settings import Settings
-from loan_assets.vault import Backup, Content, Vault
+from loan_assets.vault import Backup, Content, PartHeld, Vault, content_of
 from loan_assets_tests.conftest import PLACES, Home, loan_assets
 from loan_assets_tests.kill_drill import Instants, forked
 from loan_assets_tests.services import Postgres, RedisServer
@@ -250,6 +251,42 @@ def test_places_without_a_sound_backup_are_refused_before_anything_is_written(
     assert "Restore with the code of that book" in refused(new, kept)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert "cannot be reached" in refused(new, bucket)
+
+
+def test_the_run_again_of_a_killed_restore_removes_only_what_a_restore_writes(tmp_path: Path) -> None:
+    book, vault, new = the_book(), Vault(place_at(str(tmp_path / "kept"))), fresh(tmp_path)
+    (tmp_path / "fact").write_text("1")
+    vault.put(content_of(tmp_path / "fact"), tmp_path / "fact")
+    held = PartHeld(kind="folder", place="", files={"feast/fact": content_of(tmp_path / "fact")})
+    said = {"package": "1", "book": book.name, "book_digest": book.digest, "parts": {"store": held}}
+    vault.write(Backup(made="2026-11-24T00:00:00", **said))
+    # What is nobody's content is no reason to refuse a home, and no restore may take it away.
+    theirs = {new.home / name for name in (".ssh/key", ".env", "lost+found/#1", "store/.snapshot/fact")}
+    for one in theirs:
+        one.parent.mkdir(parents=True, exist_ok=True)
+        one.write_text("theirs")
+    for _ in range(2):
+        # There is no champion to serve: it ends where a kill would end it, before all is there.
+        with pytest.raises(Refusal):
+            restore(new, str(tmp_path / "kept"))
+        assert (new.home / RESTORING).exists()
+        assert (new.home / "store" / "feast" / "fact").read_text() == "1"
+        (new.home / "store" / "feast" / "half").write_text("half")
+    assert not [one for one in theirs if one.read_text() != "theirs"]
+    with pytest.raises(Refusal):
+        restore(new, str(tmp_path / "kept"))
+    assert not (new.home / "store" / "feast" / "half").exists()
+
+
+def test_the_record_of_repeats_is_backed_up_where_the_log_s_writer_keeps_it(tmp_path: Path) -> None:
+    for place, kept in (
+        ("", "home/predictions"),
+        (str(tmp_path / "log"), "log"),
+        ("s3://bank/log", "home/spool/predictions"),
+    ):
+        settings = Settings.from_environment({"LOAN_HOME": str(tmp_path / "home"), "LOAN_PREDICTIONS": place})
+        (repeats,) = (part for part in parts_of(settings) if part.name == "repeats")
+        assert repeats.place == str(tmp_path / kept / "repeats.db")
 
 
 @pytest.mark.parametrize("harm", ["cut", "altered", "gone"])
