@@ -100,7 +100,7 @@ def restore(settings: Settings, place: str, which: str = "") -> Restored:
         _follow_artifacts(settings, parts)
         champion = _derive(settings)
     prepare(settings)
-    tuple(migrate(settings))
+    tuple(migrate(settings, is_stopped=True))  # what went on when the backup was made is ended below
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         ended = end_begun_runs(instance)
     sizes = [one.size for part in backup.parts.values() for one in part.files.values()]
