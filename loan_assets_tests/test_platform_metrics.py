@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from loan_assets.figures import page
 from loan_assets.journal_figures import VERDICTS, decided, verdict_of
 from loan_assets.platform_metrics import PlatformMetrics
 from loan_assets.policy import POLICY
+from loan_assets.refusal import Away
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, WATCH, Decisions, Known, Step
 from loan_assets.run_figures import Rates
@@ -94,6 +97,31 @@ def test_the_page_says_what_the_journal_says(tmp_path: Path, book: LoanBook) -> 
     journal.record(MOVED, DAY, (), steps[-1].situation, evidence, after=7)
     done = figures(metrics.page(datetime.now(UTC)))
     assert (done["loan_time_to_revert_seconds"], done["loan_decided_not_in_force_seconds"]) == (2.5, 0)
+
+
+def test_who_asks_while_the_figures_are_read_is_told_so_and_waits_for_nobody(
+    tmp_path: Path, book: LoanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+    known_since = Decisions.known_since
+
+    def long(self: Decisions, known: Known) -> Known:
+        begun.set()
+        assert over.wait(20)
+        return known_since(self, known)
+
+    monkeypatch.setattr(Decisions, "known_since", long)
+    metrics, now = PlatformMetrics(recorded(tmp_path), None, book, POLICY), datetime.now(UTC)
+    with ThreadPoolExecutor() as askers:
+        first = askers.submit(metrics.page, now)
+        assert begun.wait(20)
+        second = askers.submit(metrics.page, now)
+        try:
+            with pytest.raises(Away, match="figures are still being read"):
+                second.result(timeout=5)
+        finally:
+            over.set()
+        assert figures(first.result()) == figures(metrics.page(now))
 
 
 def test_a_model_s_lead_is_from_the_data_that_it_was_ordered_on_and_a_return_has_none(tmp_path: Path) -> None:
