@@ -12,7 +12,7 @@ import sqlalchemy
 
 from loan_assets.connections import newest_of, schema_of
 from loan_assets.home import prepare
-from loan_assets.killed_runs import BEGAN, HOST, PID, this_process
+from loan_assets.killed_runs import BEGAN, HOST, PID, begun_runs, begun_runs_in, this_process
 from loan_assets.migration import migrate
 from loan_assets.refusal import Refusal
 from loan_assets.settings import Settings
@@ -113,6 +113,17 @@ def test_a_run_that_was_killed_here_or_has_ended_stops_no_migration(settings: Se
     step_back(f"sqlite:///{settings.dagster_home}/history/runs.db")
     (done,) = migrate(settings)
     assert done.after == newest_of("dagster")
+
+
+def test_which_runs_have_begun_is_read_from_postgres_too(postgres: Postgres, tmp_path: Path) -> None:
+    url = driven(postgres.database("begun"))
+    storage = {"storage": {"postgres": {"postgres_url": url}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=storage) as instance:
+        begun = dg.DagsterRun(job_name="busy", status=dg.DagsterRunStatus.STARTED, tags=this_process())
+        for run in (begun, dg.DagsterRun(job_name="over", status=dg.DagsterRunStatus.FAILURE)):
+            instance.add_run(run)
+        assert begun_runs_in(url) == begun_runs(instance)
+    assert [run.run_id for run in begun_runs_in(url)] == [begun.run_id]
 
 
 def test_files_of_a_home_are_migrated_too_and_newer_ones_are_left_alone(ran: Home, tmp_path: Path) -> None:
