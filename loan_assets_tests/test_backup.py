@@ -42,7 +42,7 @@ from loan_assets.settings import Settings
 from loan_assets.vault import Backup, Content, PartHeld, Vault, content_of
 from loan_assets_tests.conftest import PLACES, Home, loan_assets
 from loan_assets_tests.kill_drill import Instants, forked
-from loan_assets_tests.services import Postgres, RedisServer
+from loan_assets_tests.services import PASSWORD, Postgres, RedisServer
 
 needs_pg_dump = pytest.mark.skipif(
     shutil.which("pg_dump") is None, reason="pg_dump is not installed: apt-get install postgresql-client"
@@ -122,6 +122,21 @@ def test_only_the_newest_backups_stay_and_each_of_them_is_whole(home: Settings, 
     named = [set(checked(place, name)[1].contents()) for name in vault.names()]
     assert held == named[0] | named[1]
     assert named[0] != named[1]
+
+
+def test_a_damaged_backup_is_told_of_and_stops_no_later_one(home: Settings, tmp_path: Path) -> None:
+    place = str(tmp_path / "kept")
+    first = back_up(home, place)
+    damaged = Path(place, "backups", f"{first.name}.json")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    told = loan_assets("backup", "--to", place, "--keep", "2", home=home.home)
+    assert told.returncode == 0, told.stderr
+    for words in ("Every part was read anew", "Older backups were not removed"):
+        assert f"{words}: The backup {first.name} at {place} is damaged." in told.stdout
+    assert checked(place)[0] in told.stdout
+    # Once it is among those that go, it goes like any other.
+    assert back_up(home, place, keep=2).warnings == ()
+    assert not damaged.exists()
 
 
 def write_fact(folder: Path, number: int) -> None:
@@ -258,8 +273,8 @@ def test_the_run_again_of_a_killed_restore_removes_only_what_a_restore_writes(tm
     (tmp_path / "fact").write_text("1")
     vault.put(content_of(tmp_path / "fact"), tmp_path / "fact")
     held = PartHeld(kind="folder", place="", files={"feast/fact": content_of(tmp_path / "fact")})
-    said = {"package": "1", "book": book.name, "book_digest": book.digest, "parts": {"store": held}}
-    vault.write(Backup(made="2026-11-24T00:00:00", **said))
+    made, parts = "2026-11-24T00:00:00", {"store": held}
+    vault.write(Backup(made=made, package="1", book=book.name, book_digest=book.digest, parts=parts))
     # What is nobody's content is no reason to refuse a home, and no restore may take it away.
     theirs = {new.home / name for name in (".ssh/key", ".env", "lost+found/#1", "store/.snapshot/fact")}
     for one in theirs:
@@ -350,6 +365,24 @@ def test_a_missing_or_old_pg_dump_is_named_with_its_package(
     old.chmod(0o755)
     with pytest.raises(Refusal, match="pg_dump is of version 9, the server of "):
         dump(url, tmp_path / "dump")
+
+
+def test_no_password_is_on_a_tool_s_command_line_wherever_the_url_holds_it(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "pg_dump"
+    told = f'echo "$@" > {tmp_path}/arguments; echo "$PGPASSWORD" > {tmp_path}/password'
+    tool.write_text(f"#!/bin/sh\nset -e\n{told}\necho 'pg_dump (PostgreSQL) 99.1'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    open_to_all, _, place = postgres.url("postgres").rpartition("@")
+    user = open_to_all.removeprefix("postgresql://").partition(":")[0]
+    url = f"postgresql+psycopg2://{user}@{place}?password={PASSWORD}&connect_timeout=5"
+    dump(url, tmp_path / "dump")
+    said = (tmp_path / "arguments").read_text()
+    assert PASSWORD not in said
+    assert "connect_timeout=5" in said
+    assert (tmp_path / "password").read_text().strip() == PASSWORD
 
 
 @dataclass(frozen=True)
