@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from loan_assets.bucket import bucket_at, is_bucket
+from loan_assets.bucket import bucket_at, folder_or_bucket, is_bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,13 @@ class Places:
 
         LOAN_REHEARSAL is a rehearsal's name, LOAN_REHEARSED_DAY the day under which it is logged, or a file that says
         it.
+
+        Raises:
+            BadInput: when LOAN_RELEASES or LOAN_PREDICTIONS begins with a protocol that is not known.
         """
         given = {name: value for name, value in os.environ.items() if value.strip()}
+        for name in ("LOAN_RELEASES", "LOAN_PREDICTIONS"):
+            folder_or_bucket(given.get(name, ""), name)
         releases, tokens = given.get("LOAN_RELEASES", ""), given.get("LOAN_TOKENS")
         predictions, spool = given.get("LOAN_PREDICTIONS", "predictions"), Path(given.get("LOAN_SPOOL", "spool"))
         return cls(

@@ -32,7 +32,8 @@ def told_of(settings: Settings, day: str) -> Iterator[str]:
         Refusal: when that is no day, or nobody was champion yet.
     """
     try:
-        date.fromisoformat(day)
+        # Also 20261124 and 2026-W48-2 are ISO 8601; days on record are compared as they are written there.
+        day = date.fromisoformat(day).isoformat()
     except ValueError:
         raise BadInput(f"{day[:40]!r} is no day.", "Name one like 2026-11-24.") from None
     steps = Decisions.over(settings).steps()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -20,16 +21,19 @@ from loan_assets.backup_parts import FILE, Part, Taken, parts_of, read_part
 from loan_assets.books import the_book
 from loan_assets.home import refuse_half_restored
 from loan_assets.place import place_at
-from loan_assets.refusal import BadInput, Refusal
+from loan_assets.refusal import Away, BadInput, Refusal
 from loan_assets.settings import Settings
-from loan_assets.vault import Backup, Vault
+from loan_assets.vault import Backup, PartHeld, Vault
 
 PACKAGE, POLICY = "loan-assets", "policy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A backup that was made: its name, its files and bytes, and how many of these were new at its place."""
+    """A backup that was made: its name, its files and bytes, and how many of these were new at its place.
+
+    `warnings` says what is wrong with other backups there, which this one does not lean on.
+    """
 
     name: str
     files: int
@@ -38,6 +42,7 @@ class Made:
     copied_bytes: int
     left_out: tuple[str, ...]
     retired: int
+    warnings: tuple[str, ...]
 
 
 def back_up(settings: Settings, to: str, keep: int = 0) -> Made:
@@ -55,7 +60,7 @@ def back_up(settings: Settings, to: str, keep: int = 0) -> Made:
     vault = Vault(place_at(to))
     with tempfile.TemporaryDirectory(prefix="loan-backup-") as folder:
         taken = Taken(put=vault.put, held=vault.named, work=Path(folder))
-        last = vault.read(vault.names()[-1]).parts if vault.names() else {}
+        last, warnings = _last(vault)
         parts = {part.name: read_part(part, taken, last.get(part.name)) for part in _parts(settings)}
     if not parts["decisions"].files:
         raise Refusal("There is nothing to back up: no champion was ever put in force.", "Run `loan-assets run` first.")
@@ -68,6 +73,11 @@ def back_up(settings: Settings, to: str, keep: int = 0) -> Made:
         parts=parts,
     )
     name = vault.write(backup)
+    retired = 0
+    try:
+        retired = vault.retire(keep) if keep else 0
+    except Refusal as refusal:  # the backup is sealed and good, whatever is wrong with those before it
+        warnings.append(f"Older backups were not removed: {refusal.cause}")
     sizes = [one.size for part in parts.values() for one in part.files.values()]
     return Made(
         name=name,
@@ -76,8 +86,20 @@ def back_up(settings: Settings, to: str, keep: int = 0) -> Made:
         copied=taken.copied,
         copied_bytes=taken.copied_bytes,
         left_out=tuple(taken.left_out),
-        retired=vault.retire(keep) if keep else 0,
+        retired=retired,
+        warnings=tuple(warnings),
     )
+
+
+def _last(vault: Vault) -> tuple[Mapping[str, PartHeld], list[str]]:
+    """The parts of the newest backup, by which some need not be read again; none of one that is damaged, and why."""
+    names = vault.names()
+    try:
+        return vault.read(names[-1]).parts if names else {}, []
+    except Away:
+        raise
+    except Refusal as refusal:
+        return {}, [f"Every part was read anew: {refusal.cause}"]
 
 
 def print_made(made: Made) -> None:
@@ -87,6 +109,8 @@ def print_made(made: Made) -> None:
         console.print(f"[dim]Left out: {escape(said)}; it is not in force.[/]")
     console.print(f"Backup {made.name}: {made.files:,} files, {made.bytes / 1e6:.1f} MB")
     console.print(f"New at this place: {made.copied:,} contents, {made.copied_bytes / 1e6:.1f} MB")
+    for warning in made.warnings:
+        console.print(f"[yellow]{escape(warning)}[/]")
     if made.retired:
         console.print(f"{made.retired} older backups were removed")
     console.print("Not in it: tokens, passwords and keys. Keep those in their own store.")

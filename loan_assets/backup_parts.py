@@ -118,12 +118,13 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
         _database("feast_registry", settings.feast_registry),
         _files("feast", settings.feast_place, settings.feast, on_shelves=True, holds=_is_offline),
     ]
-    if is_bucket(settings.predictions_place):
+    is_shipped = is_bucket(settings.predictions_place)
+    if is_shipped:
         # What waits is read before what was shipped: on its way between two readings it is met twice, never not at all.
         parts += [Part(name="waiting_log", kind=FOLDER, place=str(spool), in_lines=True, holds=_is_log)]
     parts += [
         _files("log", settings.predictions_place, log, in_lines=True, holds=_is_log_or_part),
-        Part(name="repeats", kind=SQLITE, place=str((spool if settings.predictions_place else log) / "repeats.db")),
+        Part(name="repeats", kind=SQLITE, place=str((spool if is_shipped else log) / "repeats.db")),
     ]
     for name, place in (("landing", settings.landing), ("outcomes", settings.outcomes)):
         if "://" not in place and Path(place).resolve().is_relative_to(settings.home):

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loan_assets.refusal import Away, Gone, Overtaken, Refusal
+from loan_assets.refusal import Away, BadInput, Gone, Overtaken, Refusal
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -38,6 +38,24 @@ DENIED = re.compile(r"\b403 Forbidden\b|\bAccess Denied\b|\bAccessDenied\b")
 def is_bucket(place: str) -> bool:
     """Whether a place is in an object store and not a folder."""
     return place.startswith(SCHEMES)
+
+
+def folder_or_bucket(place: str, called: str, others: tuple[str, ...] = ()) -> str:
+    """The place, where it is a folder, in an object store, or begins as others may; nothing stays nothing.
+
+    Raises:
+        BadInput: when it is a URL of another kind, by which a folder in the working directory would be made.
+
+    Args:
+        called: the variable or option that named it.
+    """
+    if is_bucket(place) or place.startswith(others) or not re.match(r"[A-Za-z][\w+.-]*:/", place):
+        return place
+    known = ", ".join((*SCHEMES, *others))
+    raise BadInput(
+        f"{called} begins with {place.partition('/')[0]}, which is no place of ours.",
+        f"Name a folder, or a place in {known}.",
+    )
 
 
 def bucket_at(place: str) -> str:

@@ -485,12 +485,16 @@ def restore(
 
 @app.command()
 @explained
-def migrate() -> None:
+def migrate(
+    stopped: Annotated[
+        bool, typer.Option(help="Nothing is executed any more, whatever Dagster's history says.")
+    ] = False,
+) -> None:
     """Bring the tables of Dagster and MLflow to the installed versions; stop the platform and back it up first."""
     from loan_assets.home import prepare
     from loan_assets.migration import migrate as bring
 
-    for migrated in bring(prepare(settings_here())):
+    for migrated in bring(prepare(settings_here()), is_stopped=stopped):
         typer.echo(str(migrated))
 
 

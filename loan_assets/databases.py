@@ -113,8 +113,11 @@ def _run(command: list[str], url: str, what: str, *files: Path) -> None:
     from sqlalchemy.engine import make_url
 
     place = make_url(url).set(drivername="postgresql")
-    database = place.set(password=None).render_as_string(hide_password=False)
-    environment = {**os.environ, "PGPASSWORD": str(place.password or ""), "PGCONNECT_TIMEOUT": "10"}
+    # What is asked for behind the question mark counts, as with every client of Postgres.
+    asked = place.query.get("password", place.password or "")
+    password = asked if isinstance(asked, str) else asked[-1]
+    database = place.set(password=None).difference_update_query(["password"]).render_as_string(hide_password=False)
+    environment = {**os.environ, "PGPASSWORD": str(password), "PGCONNECT_TIMEOUT": "10"}
     arguments = [*command, f"--dbname={database}", *map(str, files)]
     try:
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS)

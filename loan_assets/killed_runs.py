@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import dagster as dg
@@ -27,7 +28,10 @@ HOST, PID, BEGAN = "loan_assets/host", "loan_assets/pid", "loan_assets/process_b
 CLOCK_SECONDS = 2.0
 # From the launch of a run until its process is heard of, on a busy machine.
 START_SECONDS = 30.0
+# A run that is said to have ended may still be leaving its last step.
+LEAVING = timedelta(minutes=1)
 BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 class Standing(StrEnum):
@@ -80,8 +84,42 @@ def begun_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
     return tuple(_examined(instance, record) for record in instance.get_run_records(dg.RunsFilter(statuses=BEGUN)))
 
 
+def begun_runs_in(url: str) -> tuple[BegunRun, ...]:
+    """Every run that has begun and not ended, newest first, by tables of any version of Dagster's.
+
+    Only of a run whose command tagged it can be told that it was killed; of any other nothing is.
+
+    Args:
+        url: the database of Dagster's runs.
+    """
+    from sqlalchemy import bindparam, create_engine, text
+
+    runs = text("select run_id, pipeline_name from runs where status in :begun order by id desc")
+    of_run = text("select key, value from run_tags where run_id = :run_id")
+    engine = create_engine(url)
+    try:
+        with engine.connect() as database:
+            begun = runs.bindparams(bindparam("begun", [status.value for status in BEGUN], expanding=True))
+            found = [(str(run_id), str(job)) for run_id, job in database.execute(begun)]
+            tags = {
+                run_id: {str(k): str(v) for k, v in database.execute(of_run, {"run_id": run_id})} for run_id, _ in found
+            }
+    finally:
+        engine.dispose()
+    return tuple(_placed(run_id, job, _noted_in(tags[run_id])) for run_id, job in found)
+
+
 def end_killed_runs(instance: dg.DagsterInstance) -> tuple[BegunRun, ...]:
-    """Mark every run whose process is gone as failed (as cancelled, where that was asked for); returns them."""
+    """Mark every run whose process is gone as failed (as cancelled, where that was asked for); returns them.
+
+    What runs that ended otherwise still hold of a pool is given back too: whoever marks a run as failed on Dagster's
+    pages leaves it there.
+    """
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits and (holding := list(storage.get_concurrency_run_ids())):
+        ended = dg.RunsFilter(run_ids=holding, statuses=ENDED, updated_before=datetime.now(UTC) - LEAVING)
+        for run in instance.get_runs(ended):
+            storage.free_concurrency_slots_for_run(run.run_id)
     killed = [run for run in begun_runs(instance) if run.standing is Standing.KILLED]
     return tuple(run for run in killed if _end(instance, run))
 
@@ -96,6 +134,10 @@ def _end(instance: dg.DagsterInstance, killed: BegunRun) -> bool:
     # Read again: it may have ended properly between the list and the look at its process.
     if run is None or run.is_finished:
         return False
+    # Its place in a pool, which Dagster does not take back by itself: the next run would wait for it for ever. Before
+    # the run is ended, so that who is killed between the two finds it again.
+    if instance.event_log_storage.supports_global_concurrency_limits:
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     said = (
         f"The process of this run ({killed.process}) is gone without having ended it: it was killed, or the machine "
         "was restarted. Nothing half-written remains; earlier versions are in force, and the next run may start. "
@@ -110,26 +152,29 @@ def _end(instance: dg.DagsterInstance, killed: BegunRun) -> bool:
 
 def _examined(instance: dg.DagsterInstance, record: dg.RunRecord) -> BegunRun:
     run = record.dagster_run
-    noted = _noted_by_itself(run) or _noted_by_dagster(instance, run)
-    if noted is not None:
-        process = f"process {noted.pid} of {noted.host}"
-        here = Standing.LIVE if noted.is_alive() else Standing.KILLED
-        standing = here if noted.host == platform.node() else Standing.ELSEWHERE
-    elif _is_this_machine_s(instance, run):
-        process = "no process yet"
+    noted = _noted_in(run.tags) or _noted_by_dagster(instance, run)
+    if noted is None and _is_this_machine_s(instance, run):
         launched = record.update_timestamp.timestamp()
         is_starting = time.time() - launched < START_SECONDS or _is_listening(run.tags)
         standing = Standing.LIVE if is_starting else Standing.KILLED
-    else:
-        process, standing = "a process elsewhere", Standing.ELSEWHERE
-    return BegunRun(run_id=run.run_id, job=run.job_name, standing=standing, process=process)
+        return BegunRun(run_id=run.run_id, job=run.job_name, standing=standing, process="no process yet")
+    return _placed(run.run_id, run.job_name, noted)
 
 
-def _noted_by_itself(run: dg.DagsterRun) -> NotedProcess | None:
-    """The process that the run was tagged with by the command that executes it."""
-    if not {HOST, PID, BEGAN} <= set(run.tags):
+def _placed(run_id: str, job: str, noted: NotedProcess | None) -> BegunRun:
+    """A run by what is known of its process."""
+    if noted is None:
+        return BegunRun(run_id=run_id, job=job, standing=Standing.ELSEWHERE, process="a process elsewhere")
+    here = Standing.LIVE if noted.is_alive() else Standing.KILLED
+    standing = here if noted.host == platform.node() else Standing.ELSEWHERE
+    return BegunRun(run_id=run_id, job=job, standing=standing, process=f"process {noted.pid} of {noted.host}")
+
+
+def _noted_in(tags: Mapping[str, str]) -> NotedProcess | None:
+    """The process that a run was tagged with by the command that executes it."""
+    if not {HOST, PID, BEGAN} <= set(tags):
         return None
-    return NotedProcess(host=run.tags[HOST], pid=int(run.tags[PID]), seen=float(run.tags[BEGAN]))
+    return NotedProcess(host=tags[HOST], pid=int(tags[PID]), seen=float(tags[BEGAN]))
 
 
 def _noted_by_dagster(instance: dg.DagsterInstance, run: dg.DagsterRun) -> NotedProcess | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from loan_assets.connections import newest_of, schema_of
-from loan_assets.killed_runs import Standing, begun_runs
+from loan_assets.killed_runs import BegunRun, Standing, begun_runs, begun_runs_in
 from loan_assets.refusal import Refusal
 from loan_assets.resources.experiments import reached
 from loan_assets.settings import Settings
@@ -37,23 +37,30 @@ class Migrated:
         return f"{self.package}'s tables were at {self.before}, they are at {self.after} now"
 
 
-def migrate(settings: Settings) -> Iterator[Migrated]:
+def migrate(settings: Settings, *, is_stopped: bool = False) -> Iterator[Migrated]:
     """Bring Dagster's and MLflow's tables to those of the installed packages.
 
+    Args:
+        is_stopped: whether it is known that nothing is executed, whatever Dagster's history says.
+
     Raises:
-        Refusal: while a run is executed, when tables are newer than the package, or a migration fails.
+        Refusal: while a run has begun and not ended, here or elsewhere, unless it was killed here; when tables are
+            newer than the package, or a migration fails.
     """
-    yield _dagster(settings)
+    yield _dagster(settings, is_stopped=is_stopped)
     mlflow = migrate_mlflow(settings)
     if mlflow is not None:
         yield mlflow
 
 
-def _dagster(settings: Settings) -> Migrated:
+def _dagster(settings: Settings, *, is_stopped: bool) -> Migrated:
     url = settings.dagster_storage or f"sqlite:///{settings.dagster_home}/history/runs.db"
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         before = _known("dagster", url)
-        _refuse_while_busy(instance, is_current=before == newest_of("dagster"))
+        if not is_stopped:
+            # Tables of another version may not be able to answer Dagster; they are asked themselves.
+            is_current = before == newest_of("dagster")
+            _refuse_while_busy(begun_runs(instance) if is_current or before is None else begun_runs_in(url))
         if before != newest_of("dagster"):
             _upgrade(instance)
         return Migrated(package="dagster", before=before or "none", after=_known("dagster", url) or "none")
@@ -68,12 +75,15 @@ def _upgrade(instance: dg.DagsterInstance) -> None:
         raise Refusal(f"Dagster's tables were not migrated ({type(failed).__name__}).", STEP) from failed
 
 
-def _refuse_while_busy(instance: dg.DagsterInstance, *, is_current: bool) -> None:
-    if not is_current:  # tables of another version may not be able to say which runs are going on
-        return
-    live = [run for run in begun_runs(instance) if run.standing is Standing.LIVE]
-    if live:
-        raise Refusal(f"{live[0]} is executed.", "Stop the platform, or wait for that run, then run again.")
+def _refuse_while_busy(begun: tuple[BegunRun, ...]) -> None:
+    """A run that is executed elsewhere writes into the same tables; whether it lives cannot be told from here."""
+    busy = [run for run in begun if run.standing is not Standing.KILLED]
+    if busy:
+        raise Refusal(
+            f"{busy[0]} has begun and not ended.",
+            "Stop the platform, or wait for that run, then run again; where nothing is executed any more, "
+            "`loan-assets migrate --stopped`.",
+        )
 
 
 def migrate_mlflow(settings: Settings) -> Migrated | None:

@@ -1,7 +1,8 @@
 """A place for files by name, a folder or part of a bucket: what backups are read from and written to.
 
 Here: listing, reading, writing and removing files, each whole or not at all. Not here: what they are (`vault`,
-`backup_parts`). Names have slashes; what begins with a dot, and lock files, are nobody's content.
+`backup_parts`). Names have slashes; what begins with a dot, lock files, and what a disk keeps for its own repair, are
+nobody's content.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loan_assets.bucket import Bucket, is_bucket
+from loan_assets.bucket import Bucket, folder_or_bucket, is_bucket
 from loan_assets.refusal import Gone, Overtaken, Refusal
 from loan_assets.sealed import sync
 
 ARRIVING, LOCK = ".arriving-", ".lock"
+# At the top of a disk; only the machine's administrator may read it.
+OF_THE_DISK = "lost+found"
 
 
 class Place(Protocol):
@@ -54,7 +57,12 @@ class Place(Protocol):
 
 
 def place_at(place: str) -> Place:
-    """The folder or the bucket's place of that name."""
+    """The folder or the bucket's place of that name.
+
+    Raises:
+        BadInput: when it is neither.
+    """
+    place = folder_or_bucket(place, "The place")
     return BucketPlace(Bucket(place.rstrip("/"))) if is_bucket(place) else FolderPlace(Path(place).expanduser())
 
 
@@ -70,20 +78,24 @@ class FolderPlace:
         return str(self.root)
 
     def names(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Every file below a prefix in the order of names."""
+        """Every file below a prefix in the order of names.
+
+        Raises:
+            Refusal: when a folder there may not be read, whose files would be missing from a backup without a word.
+        """
         found = []
-        for folder, folders, files in os.walk(self.root / prefix, onerror=_unless_shut):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        for folder, inner, files in os.walk(self.root / prefix, onerror=_unlisted):
+            inner[:] = [name for name in inner if not name.startswith(".") and name != OF_THE_DISK]
             parts = Path(folder).relative_to(self.root).parts
             if any(part.startswith(".") for part in parts):
                 continue
             found += [(*parts, name) for name in files if not name.startswith(".") and not name.endswith(LOCK)]
         for names in sorted(found):
-            name = "/".join(names)
-            with suppress(FileNotFoundError):  # removed while this was listed
-                status = os.stat(f"{self.root}/{name}")
+            path = "/".join((str(self.root), *names))
+            with suppress(FileNotFoundError), _told(Path(path)):  # removed while this was listed
+                status = os.stat(path)
                 if stat.S_ISREG(status.st_mode):
-                    yield name, status.st_size
+                    yield "/".join(names), status.st_size
 
     def folders(self, prefix: str = "") -> tuple[str, ...]:
         """The names of the folders right below a prefix; none where that is not there."""
@@ -199,10 +211,11 @@ class BucketPlace:
         self.bucket.delete(names)
 
 
-def _unless_shut(error: OSError) -> None:
-    """A folder that is gone, none, or not ours to read holds nothing that is listed; a disk that fails is told."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-        raise error
+def _unlisted(error: OSError) -> None:
+    """Say which folder cannot be listed; one that is not there, or not any more, holds nothing."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        with _told(Path(error.filename)):
+            raise error
 
 
 @contextmanager

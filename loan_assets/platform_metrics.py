@@ -20,6 +20,7 @@ from loan_assets.books import LoanBook
 from loan_assets.figures import page
 from loan_assets.journal_figures import decided
 from loan_assets.policy import Policy
+from loan_assets.refusal import Away
 from loan_assets.resources.decisions import Decisions, Known
 from loan_assets.run_figures import Rates, RunFigures
 
@@ -58,10 +59,16 @@ class PlatformMetrics:
             now: UTC.
 
         Raises:
+            Away: while another one asks. Whoever waited would hold a thread that alarms and statements need, and the
+                first look, at every run that there is, takes longer than Prometheus waits.
             Refusal: when the journal is damaged or away.
         """
-        with self._turn:
+        if not self._turn.acquire(blocking=False):
+            raise Away("The figures are still being read for another who asked.", "Ask again in a moment.")
+        try:
             return page(self._figures(now))
+        finally:
+            self._turn.release()
 
     def _figures(self, now: datetime) -> Iterator[Metric]:
         deliveries, outcomes = [], []

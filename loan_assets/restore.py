@@ -11,7 +11,6 @@ again, and goes over the same places.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +100,7 @@ def restore(settings: Settings, place: str, which: str = "") -> Restored:
         _follow_artifacts(settings, parts)
         champion = _derive(settings)
     prepare(settings)
-    tuple(migrate(settings))
+    tuple(migrate(settings, is_stopped=True))  # what went on when the backup was made is ended below
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         ended = end_begun_runs(instance)
     sizes = [one.size for part in backup.parts.values() for one in part.files.values()]
@@ -172,15 +171,27 @@ def _marked(settings: Settings, name: str, parts: list[Part]) -> Iterator[None]:
                 f"{settings.home} is half restored from another backup, or into other places.",
                 "Restore that one again, or empty every place first.",
             )
-        for folder in settings.home.iterdir():
-            if folder != mark:
-                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        _remove_begun(settings.home)
     else:
         _refuse_what_is_used(settings, parts)
         settings.home.mkdir(parents=True, exist_ok=True)
         FolderPlace(settings.home).create(mark.name, said.encode())
     yield
     mark.unlink()
+
+
+def _remove_begun(home: Path) -> None:
+    """Remove what a killed restore has written, and nothing else.
+
+    A home counts as empty whatever begins with a dot there, or belongs to its disk: that is somebody's and stays.
+    """
+    place = FolderPlace(home)
+    names = [name for name, _ in place.names()]
+    place.delete(names)
+    folders = {home / folder for name in names for folder in Path(name).parents if folder.parts}
+    for folder in sorted(folders, reverse=True):  # inner ones first
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _shown(parts: list[Part]) -> list[str]:
@@ -190,11 +201,7 @@ def _shown(parts: list[Part]) -> list[str]:
 def _refuse_what_is_used(settings: Settings, parts: list[Part]) -> None:
     """Restoring over what is there would mix two histories."""
     empty = "Restore into an empty LOAN_HOME, empty databases and an empty place in a bucket; keep what is there until"
-    try:
-        there = sorted(name for name, _ in FolderPlace(settings.home).names())
-    except OSError as error:
-        raise Refusal(f"LOAN_HOME {settings.home} cannot be used: {error.strerror}.", "Name another one.") from None
-    used = [name for name in there if name not in OF_AN_EMPTY_HOME]
+    used = [name for name, _ in FolderPlace(settings.home).names() if name not in OF_AN_EMPTY_HOME]
     if used:
         raise BadInput(f"LOAN_HOME {settings.home} is not empty: it holds {used[0]}.", f"{empty} the new one serves.")
     for part in parts:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loan_assets.bucket import is_bucket
+from loan_assets.bucket import folder_or_bucket, is_bucket
 from loan_assets.refusal import BadInput, Refusal
 
 # Lies in a home where days are only simulated, and says by which history.
@@ -23,6 +23,7 @@ RATES = ("LOAN_COST_PER_CPU_HOUR", "LOAN_COST_PER_GIGABYTE_HOUR")
 OF_A_SIMULATION = ("LOAN_HOME", "LOAN_SOURCE", *RATES)
 IN_PROCESS, ON_KUBERNETES = "in_process", "k8s"
 EMBEDDED, SPARK = "embedded", "spark"
+REDIS = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,8 @@ class Settings:
         whatever is set: it must not reach real registries, landing places or callers.
 
         Raises:
-            BadInput: when LOAN_ENGINE names no engine, or a rate is no number or below nothing.
+            BadInput: when a place begins with a protocol that is not known, LOAN_ENGINE names no engine, or a rate is
+                no number or below nothing.
             Refusal: when LOAN_EXECUTOR is none of those.
         """
         given = os.environ if environment is None else environment
@@ -161,25 +163,30 @@ class Settings:
             feast_registry=_driven(variables.get("LOAN_FEAST_REGISTRY", f"sqlite:///{home}/feast/registry.db")),
             feast_online=variables.get("LOAN_FEAST_ONLINE", str(home / "feast" / "online.db")),
             bentoml_home=home / "bentoml",
-            online=variables.get("LOAN_ONLINE", str(home / "online")),
+            online=_place(variables, "LOAN_ONLINE", REDIS) or str(home / "online"),
             tokens=variables.get("LOAN_TOKENS", ""),
-            feast_place=variables.get("LOAN_FEAST_OFFLINE", ""),
+            feast_place=_place(variables, "LOAN_FEAST_OFFLINE"),
             dagster_storage=_driven(variables.get("LOAN_DAGSTER_STORAGE", "")),
-            store_place=variables.get("LOAN_STORE", ""),
-            releases_place=variables.get("LOAN_RELEASES", ""),
-            predictions_place=variables.get("LOAN_PREDICTIONS", ""),
-            decisions_place=variables.get("LOAN_DECISIONS", ""),
-            events_place=variables.get("LOAN_EVENTS", ""),
+            store_place=_place(variables, "LOAN_STORE"),
+            releases_place=_place(variables, "LOAN_RELEASES"),
+            predictions_place=_place(variables, "LOAN_PREDICTIONS"),
+            decisions_place=_place(variables, "LOAN_DECISIONS"),
+            events_place=_place(variables, "LOAN_EVENTS"),
             cost_per_cpu_hour=_rate(variables, "LOAN_COST_PER_CPU_HOUR"),
             cost_per_gigabyte_hour=_rate(variables, "LOAN_COST_PER_GIGABYTE_HOUR"),
-            bentos_place=variables.get("LOAN_BENTOS", ""),
-            backups_place=variables.get("LOAN_BACKUPS", ""),
+            bentos_place=_place(variables, "LOAN_BENTOS"),
+            backups_place=_place(variables, "LOAN_BACKUPS"),
             executor=executor,
             machines=variables.get("LOAN_MACHINES", ""),
             engine=_engine(variables.get("LOAN_ENGINE", EMBEDDED)),
             spark_master=variables.get("LOAN_SPARK_MASTER", ""),
             spark_conf=variables.get("LOAN_SPARK_CONF", ""),
         )
+
+
+def _place(variables: Mapping[str, str], name: str, others: tuple[str, ...] = ()) -> str:
+    """A folder, a bucket's place or what else may be there; nothing where it is not set."""
+    return folder_or_bucket(variables.get(name, ""), name, others)
 
 
 def _rate(variables: Mapping[str, str], name: str) -> float | None:

@@ -166,6 +166,9 @@ class Vault:
         """Remove all but the newest backups and the contents that only they named; how many backups went.
 
         A backup is removed before its contents: what is half gone is not taken for whole.
+
+        Raises:
+            Refusal: when one of those that stay cannot be read, so that nobody knows what it names; all of them stay.
         """
         names = self.names()
         old, staying = names[:-keep], names[-keep:]

@@ -59,6 +59,9 @@ def test_the_champion_of_a_day_is_the_one_of_then_and_a_day_of_two_names_both(ra
     assert later[0].startswith("Champion   version 2")
     assert "Answers    none on record" in later
     assert "Groups     no report yet: `loan-assets watch` makes it" in later
+    year, week, number = today.isocalendar()
+    for otherwise in (f"{today:%Y%m%d}", f"{year}-W{week:02}-{number}"):
+        assert list(told_of(settings, otherwise)) == lines
     with pytest.raises(Refusal, match="Nobody was champion"):
         list(told_of(settings, "2020-01-01"))
     with pytest.raises(BadInput, match="is no day"):

@@ -20,7 +20,8 @@ import pandas as pd
 import pytest
 
 from loan_assets.backup import Made, back_up
-from loan_assets.books import LoanBook, Role
+from loan_assets.backup_parts import parts_of
+from loan_assets.books import LoanBook, Role, the_book
 from loan_assets.bucket import Bucket
 from loan_assets.credit.succession import Action, Kind, Situation
 from loan_assets.databases import dump
@@ -38,10 +39,10 @@ from loan_assets.resources.versioned_store import VersionedStore
 from loan_assets.restore import checked, restore
 from loan_assets.sealed import CURRENT, MANIFEST
 from loan_assets.settings import Settings
-from loan_assets.vault import Backup, Content, Vault
+from loan_assets.vault import Backup, Content, PartHeld, Vault, content_of
 from loan_assets_tests.conftest import PLACES, Home, loan_assets
 from loan_assets_tests.kill_drill import Instants, forked
-from loan_assets_tests.services import Postgres, RedisServer
+from loan_assets_tests.services import PASSWORD, Postgres, RedisServer
 
 needs_pg_dump = pytest.mark.skipif(
     shutil.which("pg_dump") is None, reason="pg_dump is not installed: apt-get install postgresql-client"
@@ -121,6 +122,21 @@ def test_only_the_newest_backups_stay_and_each_of_them_is_whole(home: Settings, 
     named = [set(checked(place, name)[1].contents()) for name in vault.names()]
     assert held == named[0] | named[1]
     assert named[0] != named[1]
+
+
+def test_a_damaged_backup_is_told_of_and_stops_no_later_one(home: Settings, tmp_path: Path) -> None:
+    place = str(tmp_path / "kept")
+    first = back_up(home, place)
+    damaged = Path(place, "backups", f"{first.name}.json")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    told = loan_assets("backup", "--to", place, "--keep", "2", home=home.home)
+    assert told.returncode == 0, told.stderr
+    for words in ("Every part was read anew", "Older backups were not removed"):
+        assert f"{words}: The backup {first.name} at {place} is damaged." in told.stdout
+    assert checked(place)[0] in told.stdout
+    # Once it is among those that go, it goes like any other.
+    assert back_up(home, place, keep=2).warnings == ()
+    assert not damaged.exists()
 
 
 def write_fact(folder: Path, number: int) -> None:
@@ -252,6 +268,42 @@ def test_places_without_a_sound_backup_are_refused_before_anything_is_written(
     assert "cannot be reached" in refused(new, bucket)
 
 
+def test_the_run_again_of_a_killed_restore_removes_only_what_a_restore_writes(tmp_path: Path) -> None:
+    book, vault, new = the_book(), Vault(place_at(str(tmp_path / "kept"))), fresh(tmp_path)
+    (tmp_path / "fact").write_text("1")
+    vault.put(content_of(tmp_path / "fact"), tmp_path / "fact")
+    held = PartHeld(kind="folder", place="", files={"feast/fact": content_of(tmp_path / "fact")})
+    made, parts = "2026-11-24T00:00:00", {"store": held}
+    vault.write(Backup(made=made, package="1", book=book.name, book_digest=book.digest, parts=parts))
+    # What is nobody's content is no reason to refuse a home, and no restore may take it away.
+    theirs = {new.home / name for name in (".ssh/key", ".env", "lost+found/#1", "store/.snapshot/fact")}
+    for one in theirs:
+        one.parent.mkdir(parents=True, exist_ok=True)
+        one.write_text("theirs")
+    for _ in range(2):
+        # There is no champion to serve: it ends where a kill would end it, before all is there.
+        with pytest.raises(Refusal):
+            restore(new, str(tmp_path / "kept"))
+        assert (new.home / RESTORING).exists()
+        assert (new.home / "store" / "feast" / "fact").read_text() == "1"
+        (new.home / "store" / "feast" / "half").write_text("half")
+    assert not [one for one in theirs if one.read_text() != "theirs"]
+    with pytest.raises(Refusal):
+        restore(new, str(tmp_path / "kept"))
+    assert not (new.home / "store" / "feast" / "half").exists()
+
+
+def test_the_record_of_repeats_is_backed_up_where_the_log_s_writer_keeps_it(tmp_path: Path) -> None:
+    for place, kept in (
+        ("", "home/predictions"),
+        (str(tmp_path / "log"), "log"),
+        ("s3://bank/log", "home/spool/predictions"),
+    ):
+        settings = Settings.from_environment({"LOAN_HOME": str(tmp_path / "home"), "LOAN_PREDICTIONS": place})
+        (repeats,) = (part for part in parts_of(settings) if part.name == "repeats")
+        assert repeats.place == str(tmp_path / kept / "repeats.db")
+
+
 @pytest.mark.parametrize("harm", ["cut", "altered", "gone"])
 def test_a_damaged_content_is_refused_before_anything_is_written(harm: str, kept: str, tmp_path: Path) -> None:
     _, backup = checked(kept)
@@ -313,6 +365,24 @@ def test_a_missing_or_old_pg_dump_is_named_with_its_package(
     old.chmod(0o755)
     with pytest.raises(Refusal, match="pg_dump is of version 9, the server of "):
         dump(url, tmp_path / "dump")
+
+
+def test_no_password_is_on_a_tool_s_command_line_wherever_the_url_holds_it(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "pg_dump"
+    told = f'echo "$@" > {tmp_path}/arguments; echo "$PGPASSWORD" > {tmp_path}/password'
+    tool.write_text(f"#!/bin/sh\nset -e\n{told}\necho 'pg_dump (PostgreSQL) 99.1'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    open_to_all, _, place = postgres.url("postgres").rpartition("@")
+    user = open_to_all.removeprefix("postgresql://").partition(":")[0]
+    url = f"postgresql+psycopg2://{user}@{place}?password={PASSWORD}&connect_timeout=5"
+    dump(url, tmp_path / "dump")
+    said = (tmp_path / "arguments").read_text()
+    assert PASSWORD not in said
+    assert "connect_timeout=5" in said
+    assert (tmp_path / "password").read_text().strip() == PASSWORD
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -19,7 +20,16 @@ from dagster._core.events import EngineEventData
 
 from loan_assets import killed_runs
 from loan_assets.home import prepare
-from loan_assets.killed_runs import BEGAN, HOST, PID, Standing, begun_runs, end_killed_runs, this_process
+from loan_assets.killed_runs import (
+    BEGAN,
+    HOST,
+    PID,
+    Standing,
+    begun_runs,
+    end_begun_runs,
+    end_killed_runs,
+    this_process,
+)
 from loan_assets.sensors import clear_killed_runs
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import ROOT, loan_assets
@@ -169,6 +179,36 @@ def test_a_run_is_ended_in_whichever_state_it_was_killed(
     run_id = begun(instance, {}, status=status, pid=a_dead_process())
     end_killed_runs(instance)
     assert status_of(instance, run_id) == becomes
+
+
+@pytest.mark.parametrize("ends", [end_killed_runs, end_begun_runs])
+def test_a_killed_run_gives_back_its_place_in_a_pool(
+    instance: dg.DagsterInstance, ends: Callable[[dg.DagsterInstance], object]
+) -> None:
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("online_store")
+    run_id = begun(instance, {}, pid=a_dead_process())
+    assert storage.claim_concurrency_slot("online_store", run_id, "online_features").is_claimed
+    assert not storage.claim_concurrency_slot("online_store", "the next", "online_features").is_claimed
+    ends(instance)
+    assert storage.claim_concurrency_slot("online_store", "the next", "online_features").is_claimed
+
+
+def test_so_does_a_run_that_a_person_marked_as_failed_once_it_has_left(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("online_store")
+    run_id = begun(instance, {}, pid=a_dead_process())
+    assert storage.claim_concurrency_slot("online_store", run_id, "online_features").is_claimed
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_failed(run)
+    end_killed_runs(instance)
+    assert storage.get_concurrency_run_ids() == {run_id}
+    monkeypatch.setattr(killed_runs, "LEAVING", timedelta(seconds=-1))
+    end_killed_runs(instance)
+    assert storage.claim_concurrency_slot("online_store", "the next", "online_features").is_claimed
 
 
 def test_a_run_without_a_process_is_waited_for_while_its_server_is_there(

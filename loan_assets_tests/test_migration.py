@@ -6,9 +6,16 @@ import re
 import shutil
 from pathlib import Path
 
+import dagster as dg
+import pytest
 import sqlalchemy
 
 from loan_assets.connections import newest_of, schema_of
+from loan_assets.home import prepare
+from loan_assets.killed_runs import BEGAN, HOST, PID, begun_runs, begun_runs_in, this_process
+from loan_assets.migration import migrate
+from loan_assets.refusal import Refusal
+from loan_assets.settings import Settings
 from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.services import Postgres
 
@@ -71,6 +78,52 @@ def test_databases_of_an_earlier_version_are_named_and_brought_to_the_installed_
     assert loan_assets("doctor", "--connections", home=tmp_path, **variables).returncode == 0
     again = loan_assets("migrate", home=tmp_path, **variables)
     assert again.stdout.count("nothing was to be done") == 2
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A new home whose MLflow is behind a server."""
+    for name in ("LOAN_HOME", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "")
+    return prepare(Settings.from_environment({"LOAN_HOME": str(tmp_path), "LOAN_MLFLOW_URI": "http://127.0.0.1:1"}))
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+@pytest.mark.parametrize("tags", [{}, {HOST: "another", PID: "1", BEGAN: "0"}, this_process()])
+def test_nothing_is_migrated_under_a_run_that_may_live(tags: dict[str, str], is_old: bool, settings: Settings) -> None:
+    url = f"sqlite:///{settings.dagster_home}/history/runs.db"
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        # A code server's run: it is launched elsewhere.
+        server = {".dagster/grpc_info": '{"host": "code-server", "port": 4000}'}
+        run = dg.DagsterRun(job_name="busy", status=dg.DagsterRunStatus.STARTED, tags={**server, **tags})
+        instance.add_run(run)
+    at = step_back(url) if is_old else newest_of("dagster")
+    with pytest.raises(Refusal, match=rf"run {run.run_id[:8]} \(busy, .*\) has begun and not ended.*--stopped"):
+        tuple(migrate(settings))
+    assert schema_of("dagster", url)[0] == at
+    (done,) = migrate(settings, is_stopped=True)
+    assert (done.before, done.after) == (at, newest_of("dagster"))
+
+
+def test_a_run_that_was_killed_here_or_has_ended_stops_no_migration(settings: Settings) -> None:
+    killed = {**this_process(), BEGAN: "0"}
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        for status, tags in ((dg.DagsterRunStatus.STARTED, killed), (dg.DagsterRunStatus.SUCCESS, {})):
+            instance.add_run(dg.DagsterRun(job_name="gone", status=status, tags=tags))
+    step_back(f"sqlite:///{settings.dagster_home}/history/runs.db")
+    (done,) = migrate(settings)
+    assert done.after == newest_of("dagster")
+
+
+def test_which_runs_have_begun_is_read_from_postgres_too(postgres: Postgres, tmp_path: Path) -> None:
+    url = driven(postgres.database("begun"))
+    storage = {"storage": {"postgres": {"postgres_url": url}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=storage) as instance:
+        begun = dg.DagsterRun(job_name="busy", status=dg.DagsterRunStatus.STARTED, tags=this_process())
+        for run in (begun, dg.DagsterRun(job_name="over", status=dg.DagsterRunStatus.FAILURE)):
+            instance.add_run(run)
+        assert begun_runs_in(url) == begun_runs(instance)
+    assert [run.run_id for run in begun_runs_in(url)] == [begun.run_id]
 
 
 def test_files_of_a_home_are_migrated_too_and_newer_ones_are_left_alone(ran: Home, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,11 +24,13 @@ from loan_assets.journal_figures import VERDICTS, decided, verdict_of
 from loan_assets.place import place_at
 from loan_assets.platform_metrics import PlatformMetrics
 from loan_assets.policy import POLICY
+from loan_assets.refusal import Away
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, WATCH, Decisions, Known, Step
 from loan_assets.run_figures import Rates
 from loan_assets.vault import Backup, Vault
 from loan_assets_tests.conftest import Home
+from loan_assets_tests.services import free_port
 
 DAY = "2026-11-24"
 MEGABYTE = 1_000_000
@@ -110,24 +113,50 @@ def test_that_nobody_ever_watched_is_told_from_the_day_there_was_something_to_wa
     assert "loan_last_watch_seconds" not in of_steps((), now)
 
 
-def test_the_newest_backup_is_told_by_its_age_and_grows_old_where_its_place_cannot_be_seen(tmp_path: Path) -> None:
-    made, place = datetime(2026, 11, 24, 2, 30, tzinfo=UTC), tmp_path / "backups"
-    told = BackupFigures(str(place))
+def test_the_newest_backup_is_told_by_its_age_and_grows_old_where_its_place_is_away(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
+    told = BackupFigures(bucket)
 
     def age(after: timedelta, of: BackupFigures = told) -> float | None:
         return figures(page(of.figures(made + after))).get("loan_backup_age_seconds")
 
     assert age(timedelta(), BackupFigures("")) is None
     assert age(timedelta()) == math.inf
-    vault = Vault(place_at(str(place)))
+    vault = Vault(place_at(bucket))
     for hour in (1, 2):
         at = (made.replace(hour=hour)).isoformat()
         vault.write(Backup(made=at, package="0.1.0", book="a", book_digest="b", parts={}))
     assert age(timedelta(minutes=4)) == math.inf  # a place is not listed at every scrape
     assert age(timedelta(minutes=5)) == 5 * 60
-    shutil.rmtree(place)
-    place.write_text("no folder")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     assert age(timedelta(minutes=60)) == 60 * 60
+
+
+def test_who_asks_while_the_figures_are_read_is_told_so_and_waits_for_nobody(
+    tmp_path: Path, book: LoanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+    known_since = Decisions.known_since
+
+    def long(self: Decisions, known: Known) -> Known:
+        begun.set()
+        assert over.wait(20)
+        return known_since(self, known)
+
+    monkeypatch.setattr(Decisions, "known_since", long)
+    metrics, now = PlatformMetrics(recorded(tmp_path), None, book, POLICY), datetime.now(UTC)
+    with ThreadPoolExecutor() as askers:
+        first = askers.submit(metrics.page, now)
+        assert begun.wait(20)
+        second = askers.submit(metrics.page, now)
+        try:
+            with pytest.raises(Away, match="figures are still being read"):
+                second.result(timeout=5)
+        finally:
+            over.set()
+        assert figures(first.result()) == figures(metrics.page(now))
 
 
 def test_a_model_s_lead_is_from_the_data_that_it_was_ordered_on_and_a_return_has_none(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from bento.places import Places
 from loan_assets.connections import connections_of, is_encrypted
+from loan_assets.place import place_at
 from loan_assets.refusal import BadInput
 from loan_assets.settings import ON_KUBERNETES, RATES, SIMULATION, Settings
 from loan_assets_tests.conftest import ROOT
@@ -92,11 +94,28 @@ def test_an_engine_that_there_is_not_is_refused_by_the_name_of_its_variable() ->
         Settings.from_environment({"LOAN_ENGINE": "Spark"})
 
 
+@pytest.mark.parametrize("place", ["gcs://bank/x", "s3a://bank/x", "S3://bank/x", "file:///disk/x", "s3:/bank/x"])
+def test_a_url_that_is_no_place_of_ours_is_refused_and_not_taken_for_a_folder(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOAN_STORE", "LOAN_PREDICTIONS", "LOAN_BENTOS", "LOAN_ONLINE"):
+        with pytest.raises(
+            BadInput, match=rf"{name} begins with \w+:, .* Name a folder, or a place in s3://, gs://, az"
+        ):
+            Settings.from_environment({"LOAN_HOME": str(tmp_path), name: place})
+    with pytest.raises(BadInput, match="no place of ours"):
+        place_at(place)
+    monkeypatch.setenv("LOAN_RELEASES", place)
+    with pytest.raises(BadInput, match="LOAN_RELEASES begins with"):
+        Places.from_environment(tmp_path)
+
+
 def test_nothing_of_a_simulation_is_anywhere_but_in_its_home(tmp_path: Path) -> None:
     # A rate is no place: what runs cost is asked of a simulation as well.
     places = set(re.findall(r"LOAN_\w+(?==)", PROFILE)) - set(RATES)
     elsewhere = dict.fromkeys(places, "s3://somewhere/else")
     machinery = {"LOAN_EXECUTOR": ON_KUBERNETES, "LOAN_ENGINE": "spark"}
+    elsewhere["LOAN_ONLINE"] = "redis://somewhere"
     given = {**elsewhere, "LOAN_HOME": str(tmp_path), **machinery}
     assert Settings.from_environment(given).outcomes == "s3://somewhere/else"
     (tmp_path / SIMULATION).touch()

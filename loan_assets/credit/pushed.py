@@ -133,14 +133,16 @@ def _is_number(value: object) -> bool:
 
 def _instant(told: object, month: str, now: datetime) -> datetime:
     """When an event became known, UTC."""
+    wrong = Unfit(f"{KNOWN_AT}: is no instant in ISO 8601 with its offset, like 2005-11-03T09:30:00Z")
     try:
+        # A column of instants in Parquet gives them as such.
         known = datetime.fromisoformat(told) if isinstance(told, str) else told
-    except ValueError:
-        known = None
-    # A column of instants in Parquet gives them as such.
-    if not isinstance(known, datetime) or known.tzinfo is None:
-        raise Unfit(f"{KNOWN_AT}: is no instant in ISO 8601 with its offset, like 2005-11-03T09:30:00Z")
-    known = known.astimezone(UTC)
+        if not isinstance(known, datetime) or known.tzinfo is None:
+            raise wrong
+        # In UTC the first and the last hours of the calendar may lie outside of it.
+        known = known.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise wrong from None
     if known <= statement_day(month):
         # What was known on the day itself, the month's file says.
         raise Unfit(f"{KNOWN_AT}: is not after the month's statement day began (UTC midnight)")

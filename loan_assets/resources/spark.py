@@ -127,10 +127,12 @@ class SparkEngine(Engine):
         words = in_the_books_words(parquet.schema_arrow.empty_table().to_pandas(), columns)
         rows, groups = parquet.metadata.num_rows, parquet.num_row_groups
         refuse_headers([str(name) for name in words.columns], rows, columns, file.name, hint)
-        each = self.session.range(0, groups, 1, groups)
-        judged = each.mapInArrow(partial(by_parts.judged, content, columns), _ddl(by_parts.FOUND))
+        session = self.session
+        with self._told("plan a step"):
+            each = session.range(0, groups, 1, groups)
+            judged = each.mapInArrow(partial(by_parts.judged, content, columns), _ddl(by_parts.FOUND))
+            conformed = each.mapInArrow(partial(by_parts.conformed, content, columns), _ddl(columns))
         found = self._collected(judged)
-        conformed = each.mapInArrow(partial(by_parts.conformed, content, columns), _ddl(columns))
         # What is not even a number cannot be stored, and is told without asking for the rows.
         stored = None if (found["is_unfit"] == 1).any() else self._collected(conformed)
         broken = by_parts.together(found, columns, None if stored is None else _repeats(stored, key))
@@ -148,10 +150,9 @@ class SparkEngine(Engine):
             statements.month_of_statements(received.head(1), month, book)  # refuses a month that the book lacks
         rows, types = self._sent(received), _ddl(tables.statements(book))
         told = by_parts.InForce.of(book)
-        return {
-            month: self._collected(rows.mapInArrow(partial(by_parts.statements_of, month, told), types))
-            for month in months
-        }
+        with self._told("plan a step"):
+            planned = {month: rows.mapInArrow(partial(by_parts.statements_of, month, told), types) for month in months}
+        return {month: self._collected(plan) for month, plan in planned.items()}
 
     def features_of(
         self, months: Sequence[str], known: Mapping[str, pd.DataFrame], profiles: pd.DataFrame, book: LoanBook
@@ -165,15 +166,16 @@ class SparkEngine(Engine):
         key, told, types = book.key.name, by_parts.InForce.of(book), _ddl(tables.borrower_features(book))
         inputs = [key, *(one.name for one in tables.profiles(book) if one.role is Role.FEATURE)]
         clients = self._sent(profiles[inputs])
-        sent = {
-            month: self._sent(table).withColumn(by_parts.MONTH, lit(month))
-            for month, table in until(max(months), known).items()
-        }
+        tables_of = {month: self._sent(table) for month, table in until(max(months), known).items()}
+        with self._told("plan a step"):
+            sent = {month: table.withColumn(by_parts.MONTH, lit(month)) for month, table in tables_of.items()}
         computed = {}
         for month in months:
-            window = reduce(DataFrame.unionByName, (sent[earlier] for earlier in sent if earlier <= month))
-            parts = window.join(clients, key, "left").repartition(key)
-            found = self._collected(parts.mapInArrow(partial(by_parts.features_of, month, told), types))
+            with self._told("plan a step"):
+                window = reduce(DataFrame.unionByName, (sent[earlier] for earlier in sent if earlier <= month))
+                parts = window.join(clients, key, "left").repartition(key)
+                planned = parts.mapInArrow(partial(by_parts.features_of, month, told), types)
+            found = self._collected(planned)
             awaited = statements.rows_as_of(month, known, book)
             if len(found) != awaited:
                 raise Refusal(
@@ -193,8 +195,10 @@ class SparkEngine(Engine):
         import pyarrow.parquet as pq
 
         name, session = f"offline_{digest[:12]}", self.session
-        if not session.catalog.tableExists(name):
-            session.createDataFrame(pq.read_table(table).replace_schema_metadata(None)).createOrReplaceTempView(name)
+        rows = pq.read_table(table).replace_schema_metadata(None)
+        with self._told("show a table to Feast"):
+            if not session.catalog.tableExists(name):
+                session.createDataFrame(rows).createOrReplaceTempView(name)
         return name
 
     @property
@@ -226,7 +230,9 @@ class SparkEngine(Engine):
             str(name): cells.map(str, na_action="ignore") for name, cells in wanted.items() if cells.dtype == object
         }
         written = io.BytesIO()
-        cores = self.session.sparkContext.defaultParallelism
+        session = self.session
+        with self._told("say how many cores it has"):
+            cores = session.sparkContext.defaultParallelism
         spread = pa.Table.from_pandas(wanted.assign(**mixed), preserve_index=False)
         pq.write_table(spread, written, row_group_size=-(-len(wanted) // cores))
         return kind, written.getvalue()
@@ -235,7 +241,9 @@ class SparkEngine(Engine):
         import pyarrow as pa
 
         arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-        sent: DataFrame = self.session.createDataFrame(arrow)
+        session = self.session
+        with self._told("take a table"):
+            sent: DataFrame = session.createDataFrame(arrow)
         return sent
 
     def _collected(self, frame: DataFrame) -> pd.DataFrame:

@@ -55,6 +55,8 @@ def event(book: LoanBook, **changed: Any) -> PushedStatement:
         ({"month": 77_777}, "month: is none of which statements are taken"),
         ({"known_at": "2005-11-02T10:30:00"}, "known_at: is no instant in ISO 8601 with its offset"),
         ({"known_at": 77_777}, "known_at: is no instant"),
+        ({"known_at": "0001-01-01T00:00:00+23:00"}, "known_at: is no instant"),
+        ({"known_at": "9999-12-31T23:59:59-01:00"}, "known_at: is no instant"),
         ({"known_at": "2005-10-31T00:00:00Z"}, "known_at: is not after the month's statement day began"),
         ({"known_at": "2026-01-01T00:02:00Z"}, "known_at: lies in the future"),
         ({"bill_amount": "77777"}, "bill_amount: is no number that can be read exactly"),

@@ -200,6 +200,12 @@ def test_runs_are_launched_on_the_image_that_the_graph_was_read_from(tmp_path: P
         assert variables["DAGSTER_CURRENT_IMAGE"] == code["image"] == f"bank/loan-assets@{digest}"
 
 
+def test_the_pool_s_place_of_a_run_whose_pod_is_gone_is_taken_back() -> None:
+    monitoring = yaml.safe_load((ROOT / "deploy/k8s/base/dagster.yaml").read_text())["run_monitoring"]
+    assert monitoring["enabled"]
+    assert 0 < monitoring["free_slots_after_run_end_seconds"] <= 300
+
+
 def test_a_cluster_is_told_every_setting_once_and_secrets_apart() -> None:
     told = dict(
         line.split("=", 1)
@@ -212,7 +218,9 @@ def test_a_cluster_is_told_every_setting_once_and_secrets_apart() -> None:
     names = set(re.findall(r"^(\w+)=", profile, re.MULTILINE))
     assert not apart & set(told)
     assert names - (apart | set(told)) == set()
-    settings = Settings.from_environment({**told, **dict.fromkeys(apart, "postgresql://elsewhere/db")})
+    online = {name for name in apart if name.endswith("ONLINE")}
+    databases = {**dict.fromkeys(apart, "postgresql://elsewhere/db"), **dict.fromkeys(online, "rediss://elsewhere/0")}
+    settings = Settings.from_environment({**told, **databases})
     assert (settings.executor, settings.machines) == ("k8s", "/etc/loan_assets/machines.yaml")
 
 

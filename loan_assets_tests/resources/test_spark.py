@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
@@ -27,7 +27,7 @@ from loan_assets.books.calendar import month_after, months_of
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
 from loan_assets.credit import statements
 from loan_assets.refusal import Refusal
-from loan_assets.resources.engine import Engine
+from loan_assets.resources.engine import Delivered, Engine
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.landing import Landing
 from loan_assets.resources.loan_source import LoanSource
@@ -125,6 +125,32 @@ def test_what_the_conf_says_wins_but_for_the_time_zone_and_a_master_that_is_set(
     assert "hush" not in str(read)
     asked = SparkEngine(master="local[3]", conf=str(conf), folder=str(tmp_path))._configured()
     assert asked["spark.master"] == "local[3]"
+
+
+class Lost:
+    """A session whose Java process is gone: whatever is asked of it, and of what it has, is answered by an error."""
+
+    def __getattr__(self, name: str) -> Lost:
+        return self() if name == "defaultParallelism" else self
+
+    def __call__(self, *arguments: object) -> Lost:
+        raise ConnectionRefusedError(f"not for everybody: {arguments}")
+
+
+def test_a_session_that_is_lost_is_told_in_our_words_whatever_was_asked_of_it(tmp_path: Path, book: LoanBook) -> None:
+    engine = SparkEngine(master="local[2]", conf="", folder=str(tmp_path))
+    engine._opened = Lost()
+    table = pd.DataFrame({book.key.name: [77_777]})
+    table.to_parquet(tmp_path / "table.parquet")
+    asked: list[Callable[[], object]] = [
+        lambda: engine._sent(table),
+        lambda: engine.shown(tmp_path / "table.parquet", "a" * 64),
+        lambda: engine._spread(Delivered(name="a.csv", content=b"", parsed=lambda: ("csv", table)), (), ""),
+    ]
+    for one in asked:
+        with pytest.raises(Refusal, match=r"Spark could not .*ConnectionRefusedError") as told:
+            one()
+        assert "77777" not in str(told.value)
 
 
 def test_loading_the_graph_for_spark_imports_no_spark() -> None:
