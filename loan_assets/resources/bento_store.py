@@ -107,7 +107,8 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
             _pack(context, release)
             contents = seal(context)
             tag = f"{NAME}:v{version}-{contents[:12]}"
-            if not self._is_sound(tag, contents):
+            is_kept = self._is_sound(tag, contents)
+            if not is_kept:
                 # What a kill or a hand left there would be taken for the Bento itself.
                 shutil.rmtree(Path(self.home) / "bentos" / NAME / tag.split(":")[1], ignore_errors=True)
                 with _in_folder(context):
@@ -128,7 +129,7 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                         python={"requirements_txt": LOCK, "lock_packages": False},
                         docker={"dockerfile_template": IMAGE},
                     )
-        self._share(tag)
+        self._share(tag, is_kept=is_kept)
         packed = [path for path in self.folder_of(tag).rglob("*") if not set(path.parts) & set(BYPRODUCTS)]
         size = sum(path.stat().st_size for path in packed if path.is_file())
         return BuiltBento(tag=tag, bytes=size, release_digest=digest, contents=contents)
@@ -188,14 +189,33 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         name, _, version = tag.partition(":")
         return Path(self.home) / "bentos" / name / version
 
-    def _share(self, tag: str) -> None:
-        """Put a Bento into the bucket, anew whenever it was built anew: what is there under its name may be damaged."""
-        if not self.bucket:
+    def _share(self, tag: str, *, is_kept: bool) -> None:
+        """Put a Bento into the bucket, unless it was kept, and its archive there is still the one it came from or made.
+
+        Any other archive under its name may be damaged, and is replaced.
+        """
+        noted = self._note_of(tag)
+        if not self.bucket or (is_kept and noted.exists() and noted.read_text() == self._seen(tag)):
             return
         bentoml, store = self._opened()
         with tempfile.TemporaryDirectory(prefix="loan-bento-") as place:
             archive = bentoml.bentos.export_bento(tag, str(Path(place) / f"shared.{ARCHIVE}"), _bento_store=store)
             Bucket(self.bucket).upload(_archived(tag), Path(archive))
+        self._note(tag, self._seen(tag))
+
+    def _note_of(self, tag: str) -> Path:
+        """Where it is noted which archive a Bento came from or made."""
+        return Path(self.home) / "shared" / f"{tag.replace(':', '-')}.txt"
+
+    def _note(self, tag: str, seen: str) -> None:
+        noted = self._note_of(tag)
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.write_text(seen)
+
+    def _seen(self, tag: str) -> str:
+        """Which archive of a Bento is in the bucket, by its size and its instant; nothing where there is none."""
+        there = (one for one in Bucket(self.bucket).names(NAME) if one.name == _archived(tag))
+        return next((f"{self.bucket} {one.size} {one.modified.isoformat()}\n" for one in there), "")
 
     def _bring(self, tag: str) -> None:
         """Have a Bento of the bucket here that is not; whoever uses it verifies it."""
@@ -204,7 +224,8 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
         bentoml, store = self._opened()
         with tempfile.TemporaryDirectory(prefix="loan-bento-") as place:
             archive = Path(place) / f"brought.{ARCHIVE}"
-            if not any(one.name == _archived(tag) for one in Bucket(self.bucket).names(NAME)):
+            seen = self._seen(tag)
+            if not seen:
                 return
             Bucket(self.bucket).download(_archived(tag), archive)
             try:
@@ -214,6 +235,7 @@ class BentoStore(dg.ConfigurableResource):  # type: ignore[type-arg]
                 raise Refusal(
                     f"The Bento {tag} in {self.bucket} is damaged.", "Materialize loan_bento again."
                 ) from unreadable
+            self._note(tag, seen)
 
     def _bring_newest(self, prefix: str) -> None:
         """Have the newest Bento of the bucket here whose version begins so."""

@@ -107,6 +107,13 @@ def test_a_bento_of_a_bucket_is_found_on_another_machine_and_refused_where_it_is
     assert tag == ran.read("loan_bento", BuiltBento).tag, brought.stderr
     assert Path(folder).is_relative_to(there)
     (archive,) = Bucket(bucket).names()
+    for machine in (here, there):
+        kept = in_a_fresh_process(SHARE, str(machine), bucket, release, champion.digest)
+        assert kept.returncode == 0, kept.stderr
+        assert list(Bucket(bucket).names()) == [archive]
+    Bucket(bucket).delete([archive.name])
+    lacking = in_a_fresh_process(SHARE, str(here), bucket, release, champion.digest)
+    assert lacking.returncode == 0, lacking.stderr
     Bucket(bucket).write(archive.name, b"no archive")
     shutil.rmtree(there)
     refused = in_a_fresh_process(IN_A_BUCKET, str(there), bucket, champion.digest)
