@@ -43,11 +43,11 @@ def is_bucket(place: str) -> bool:
 def folder_or_bucket(place: str, called: str, others: tuple[str, ...] = ()) -> str:
     """The place, where it is a folder, in an object store, or begins as others may; nothing stays nothing.
 
-    Raises:
-        BadInput: when it is a URL of another kind, by which a folder in the working directory would be made.
-
     Args:
         called: the variable or option that named it.
+
+    Raises:
+        BadInput: when it is a URL of another kind, by which a folder in the working directory would be made.
     """
     if is_bucket(place) or place.startswith(others) or not re.match(r"[A-Za-z][\w+.-]*:/", place):
         return place
