@@ -325,7 +325,7 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
         within(5, "every answer by the promoted version", caller.last_by_another(2, promoted))
         for place in range(RETURNS, RETURNS + 3):
             live(place)
-        eventually(lambda: bool(decided(Kind.ROLLBACK)), 60, "the first version did not come back")
+        eventually(lambda: bool(decided(Kind.ROLLBACK)), 180, "the first version did not come back")
         ((_, back),) = decided(Kind.ROLLBACK)
         assert back.version == 1
         eventually(lambda: caller.has_moved_to(1), 90, "the endpoint did not follow the return")
