@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -29,6 +30,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from filelock import FileLock
 from flask import Flask, Response, abort, jsonify, request
 from kubernetes.utils.quantity import parse_quantity
 from werkzeug.serving import make_server
@@ -149,6 +151,9 @@ class Cluster:
         image: Mapping[str, str],
         contents: Sequence[Path],
     ) -> None:
+        # Where pods mount their volumes is this machine's, and is cleared away in the end: one cluster at a time.
+        self._alone = FileLock(Path(tempfile.gettempdir()) / "loan-assets-cluster.lock")
+        self._alone.acquire()
         self.namespace = "loan-assets"
         self.pods: dict[str, Pod] = {}
         self.jobs: dict[str, Manifest] = {}
@@ -177,6 +182,7 @@ class Cluster:
             pod.end(5)
         for folder in reversed(self._made):
             folder.rmdir()
+        self._alone.release()
 
     def inside(self, command: Sequence[str], account: str, volumes: Manifest, log: Path) -> psutil.Popen:
         """A process as in a pod of the cluster: with its account's token, and with a pod's volumes mounted.

@@ -43,8 +43,8 @@ LONGEST = (
     "test_one_rule",
     "test_runbooks",
     "test_spark",
-    "test_on_kubernetes",
     "test_backup",
+    "test_on_kubernetes",
     "test_drills",
 )
 
