@@ -14,9 +14,8 @@ done
 mkdir -p "$state" && chmod 700 "$state"
 
 password="$(head -c 18 /dev/urandom | base64 | tr -d '+/=')"
-read -r token < <(loan-assets token operator --scope predict --scope admin 2>"$state/line")
+(umask 077; loan-assets token operator --scope predict --scope admin > "$state/token" 2> "$state/line")
 tail -1 "$state/line" > "$state/tokens"
-(umask 077; echo "$token" > "$state/token")
 
 # Podman 4.3 reads the variables of a secret as JSON, encoded, and its files as a manifest, as they are.
 # Their values go by standard input, for an argument is seen by everybody on the machine.
@@ -42,4 +41,4 @@ secret loan-assets-tokens files "tokens=$(cat "$state/tokens")"
 kubectl kustomize "$root/deploy/k8s/overlays/podman" | python3 "$here/for_podman.py" \
   "loan-assets=$code" "loan-assets-bento=$bento" "loan-assets-stand-ins=$stand_ins" > "$state/stack.yaml"
 podman kube play "$state/stack.yaml" >/dev/null
-TOKEN="$token" ENDPOINT=http://127.0.0.1:3000 python3 "$root/deploy/smoke.py"
+TOKEN="$(cat "$state/token")" ENDPOINT=http://127.0.0.1:3000 python3 "$root/deploy/smoke.py"
