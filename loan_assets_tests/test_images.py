@@ -262,7 +262,10 @@ def test_the_whole_stack_is_up_with_one_command_and_its_endpoint_follows_the_gra
         assert time.monotonic() - began < FIRST_SCORE_SECONDS
         assert standing()["source"] == "bento"
         until(lambda: status(3080, "/server_info") == http.client.OK, 120)
-        in_the_platform = ("exec", "loan-assets-code-pod-0-code", "loan-assets")
+        code = ("podman", "exec", "loan-assets-code-pod-0-code")
+        is_well = (*code, "dagster", "api", "grpc-health-check", "-p", "4000")
+        until(lambda: subprocess.run(is_well, env=ENVIRONMENT, capture_output=True, check=False).returncode == 0, 180)
+        in_the_platform = (*code[1:], "loan-assets")
         podman(*in_the_platform, "run")
         until(lambda: standing()["source"] == "store", 30)
         assert "Backup " in podman(*in_the_platform, "backup")
