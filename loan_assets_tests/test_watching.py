@@ -22,7 +22,7 @@ import yaml
 
 from loan_assets.endpoint import Endpoint, served
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import Home
+from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.services import free_port, until
 from loan_assets_tests.test_alerting import MONITORING, running
 from loan_assets_tests.test_boards import ITS_OWN, queries
@@ -70,6 +70,8 @@ class Watched:
 def watched(settings: Settings, folder: Path) -> Iterator[Watched]:
     """The shipped configuration and rules, every second, over an endpoint and a webhook of their own."""
     platform, store = free_port(), free_port()
+    made = loan_assets("backup", "--to", str(folder / "backups"), home=settings.home)
+    assert made.returncode == 0, made.stderr
     with served(settings) as endpoint:
         ports = {"3100": platform, "8080": endpoint.port, "9093": free_port()}
         for name in ("prometheus.yaml", "rules.yaml", "slos.yaml"):
@@ -82,7 +84,11 @@ def watched(settings: Settings, folder: Path) -> Iterator[Watched]:
             (folder / name).write_text(text)
         (folder / "token").write_text("none is asked for")
         webhook = (sys.executable, "-m", "loan_assets.cli", "webhook", "--port", str(platform))
-        told = {"LOAN_HOME": str(settings.home), "LOAN_COST_PER_CPU_HOUR": "0.05"}
+        told = {
+            "LOAN_HOME": str(settings.home),
+            "LOAN_BACKUPS": str(folder / "backups"),
+            "LOAN_COST_PER_CPU_HOUR": "0.05",
+        }
         with (
             running("env", *(f"{name}={value}" for name, value in told.items()), *webhook, folder=folder),
             running(
