@@ -68,24 +68,13 @@ class Installation:
     attended: Callable[[Path], AbstractContextManager[Callable[[str, str], str]]]
 
 
-ON_A_CLUSTER = "on a cluster"
-needs_pods = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+# Every run a Job; where there is no double of a cluster, every run a process of the machine that asks for it.
+ELSEWHERE = "on a cluster" if why_not() is None else "on other machines"
 
 
-@pytest.fixture(
-    params=[
-        "on one machine",
-        pytest.param("on other machines", marks=pytest.mark.production),
-        pytest.param(
-            ON_A_CLUSTER, marks=[pytest.mark.production, pytest.mark.skipif(bool(why_not()), reason=why_not() or "")]
-        ),
-    ]
-)
+@pytest.fixture(params=["on one machine", pytest.param(ELSEWHERE, marks=pytest.mark.production)])
 def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Installation:
-    """The platform as it is without settings, on Postgres, Redis and S3, and there with every run a Job.
-
-    What happens is the same.
-    """
+    """The platform as it is without settings, and on Postgres, Redis and S3: the same happens."""
     if request.param == "on one machine":
         home: Settings = request.getfixturevalue("home")
         forget_today(home)
@@ -100,7 +89,7 @@ def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     settings = Settings.from_environment({"LOAN_HOME": str(place), **variables})
     for name, url in settings.databases().items():
         monkeypatch.setenv(name, url)
-    attends = partial(by_jobs, variables) if request.param == ON_A_CLUSTER else partial(by_dagster_dev, settings)
+    attends = partial(by_dagster_dev, settings) if why_not() else partial(by_jobs, variables)
     return Installation(settings=settings, variables=variables, attended=attends)
 
 

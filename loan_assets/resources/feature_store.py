@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -250,7 +251,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         with FileLock(Path(self.folder) / ".lock"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Feast's own deprecations; ours are raised before and after this block
-            from feast import FeatureStore, RepoConfig
+            with _uninstrumented():
+                from feast import FeatureStore, RepoConfig
 
             store = FeatureStore(
                 config=RepoConfig(
@@ -266,6 +268,21 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
                 import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  # it warns of itself
             warnings.simplefilter("ignore")  # modules of Feast's that were imported on the way set it back
             yield store
+
+
+@contextmanager
+def _uninstrumented() -> Iterator[None]:
+    """Let modules be imported without typeguard rewriting each of their methods to check types at every call.
+
+    That is two thirds of the seconds that Feast takes to import. Typeguard leaves it out under `python -O` for the same
+    reason, which is no way here: it would take our own assertions along.
+    """
+    typeguard: Any = import_module("typeguard")
+    instrument, typeguard.typechecked = typeguard.typechecked, lambda target: target
+    try:
+        yield
+    finally:
+        typeguard.typechecked = instrument
 
 
 def _online(place: str) -> dict[str, object]:
