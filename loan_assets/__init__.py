@@ -3,6 +3,7 @@
 The rooms, from the ground up; a room imports only from those listed above it.
 
 - `refusal.py`: how this package says no: a cause and a next step.
+- `cycles.py`: how seldom Python looks for reference cycles.
 - `sealed.py`: folders that are whole or not there, and tell when a byte of theirs was altered.
 - `books/`: what one loan row means, one module per loan book. Standard library only.
 - `policy.py`: every number the bank chose, each with its origin. Standard library only.
