@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from loan_assets.cycles import looked_for_seldom
+from loan_assets.cycles import look_seldom
 from loan_assets.refusal import BadInput, Refusal, as_typed
 from loan_assets.settings import Settings
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loan_assets.reign import Reign
     from loan_assets.resources.decisions import Step
 
-looked_for_seldom()
+look_seldom()
 P = ParamSpec("P")
 app = typer.Typer(
     no_args_is_help=True,

@@ -13,7 +13,7 @@ from loan_assets import buttons, sensors
 from loan_assets.assets import book, features, model, monitoring, outcomes, registry, serving, succession
 from loan_assets.books import tables, the_book
 from loan_assets.bucket import bucket_at
-from loan_assets.cycles import looked_for_seldom
+from loan_assets.cycles import look_seldom
 from loan_assets.home import name_drivers
 from loan_assets.machines import executor_of
 from loan_assets.policy_file import the_policy
@@ -35,7 +35,7 @@ from loan_assets.resources.registry import Registry
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 
-looked_for_seldom()
+look_seldom()
 BOOK = the_book()
 POLICY = the_policy()
 GALLERY = (book, features, model, registry, serving, monitoring, outcomes, succession)

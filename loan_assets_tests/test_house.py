@@ -12,6 +12,7 @@ import pandas as pd
 
 import loan_assets
 from loan_assets.books import LoanBook, Role
+from loan_assets.cycles import THRESHOLDS
 from loan_assets.definitions import OWNERS, defs
 from loan_assets.sensors import nightly_watch
 from loan_assets_tests.conftest import ROOT, Home, in_a_fresh_process
@@ -42,6 +43,27 @@ def test_the_map_lists_every_room_in_the_order_in_which_they_may_import() -> Non
 def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
     code = f"import sys, loan_assets.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
     assert in_a_fresh_process(code).stdout.strip() == "[]"
+
+
+def test_a_run_looks_for_reference_cycles_seldom_and_so_does_a_command() -> None:
+    for module in ("definitions", "cli"):
+        code = f"import gc, loan_assets.{module}; print(*gc.get_threshold())"
+        assert in_a_fresh_process(code).stdout.split() == [str(number) for number in THRESHOLDS], module
+
+
+def test_feast_is_opened_without_instrumented_methods_and_typeguard_is_left_as_it_was(tmp_path: Path) -> None:
+    code = """
+import sys, typeguard
+from loan_assets.resources.feature_store import FeatureStoreDoor
+from loan_assets.settings import Settings
+before = typeguard.typechecked
+with FeatureStoreDoor.over(Settings.from_environment({"LOAN_HOME": sys.argv[1]}))._opened():
+    from feast import Entity, FeatureView
+    checked = [of.__name__ for of in (Entity, FeatureView) if "TypeCheckMemo" in of.__init__.__code__.co_names]
+print(checked, typeguard.typechecked is before)
+"""
+    done = in_a_fresh_process(code, str(tmp_path))
+    assert done.stdout.strip() == "[] True", done.stderr
 
 
 def test_no_secret_of_a_place_reaches_what_dagster_keeps_and_shows_of_the_graph() -> None:
