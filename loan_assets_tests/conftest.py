@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.loan_source import LoanSource
 from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
+from loan_assets_tests.prepared import Elsewhere, once
 from loan_assets_tests.services import S3, Postgres, RedisServer
 from loan_assets_tests.small_history import POLICY_TEXT, Tables, history_in, small_history
 from loan_assets_tests.small_history import backtest as replay_by_command
@@ -110,12 +111,6 @@ def bucket(emulator: S3, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://bank/{uuid.uuid4().hex[:12]}"
 
 
-@pytest.fixture
-def elsewhere(bucket: str, emulator: S3, postgres: Postgres, redis: RedisServer) -> dict[str, str]:
-    """The variables of a platform whose every place is on another machine, all of them empty."""
-    return places_elsewhere(bucket, emulator, postgres, redis)
-
-
 def places_elsewhere(bucket: str, emulator: S3, postgres: Postgres, redis: RedisServer) -> dict[str, str]:
     """The variables of a platform whose every place is on another machine; databases, made now, and Redis are empty."""
     name = bucket.rpartition("/")[2]
@@ -186,13 +181,72 @@ def replayed(lived: Lived, book: LoanBook) -> tuple[Replay, list[DayDecided]]:
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def prepared(pytestconfig: pytest.Config) -> Path:
+    """Where platforms are kept on which the graph was run, for every process of tests and the next ones."""
+    return Path(pytestconfig.cache.mkdir("prepared"))
+
+
+@pytest.fixture(scope="session")
+def ran(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The whole graph on the real 30,000 clients and a day at the endpoint, by the command itself."""
-    home = tmp_path_factory.mktemp("home")
-    done = loan_assets("demo", home=home)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search(r"/(loan_assets|bento)/\S+\.py:\d+: \w*Warning", done.stderr), done.stderr
-    return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=done.stdout)
+
+    def make(folder: Path) -> None:
+        (folder / "home").mkdir()
+        done = loan_assets("demo", home=folder / "home")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not re.search(r"/(loan_assets|bento)/\S+\.py:\d+: \w*Warning", done.stderr), done.stderr
+        (folder / "printed").write_text(done.stdout)
+
+    home = tmp_path_factory.mktemp("ran") / "home"
+    with once(prepared, "ran", make) as folder:
+        shutil.copytree(folder / "home", home)
+        printed = (folder / "printed").read_text()
+    return Home(settings=Settings.from_environment({"LOAN_HOME": str(home)}), printed=printed)
+
+
+@dataclass(frozen=True)
+class There:
+    """A platform on which the graph was run, whose places but for its home are on other machines."""
+
+    settings: Settings
+    variables: dict[str, str]
+
+
+# As `loan-assets demo` does, once the graph was run.
+A_DAY = """
+from loan_assets.cli import ready
+from loan_assets.rehearsal import days_up_to_today, rehearse
+rehearse(ready(), "quiet", days_up_to_today(1))
+"""
+
+
+@pytest.fixture
+def there(
+    prepared: Path, bucket: str, emulator: S3, postgres: Postgres, redis: RedisServer, tmp_path: Path
+) -> Callable[[str], There]:
+    """The same on Postgres, Redis and S3: `run`, as the command leaves it, or `lived`, after a day at the endpoint."""
+    # One place for all: MLflow writes down where its artifacts are.
+    place = f"{bucket.rpartition('/')[0]}/prepared"
+    variables = places_elsewhere(place, emulator, postgres, redis)
+    platform = Elsewhere(variables=variables, bucket=place, postgres=postgres)
+
+    def make(folder: Path) -> None:
+        home = tmp_path / "prepared"
+        home.mkdir()
+        done = loan_assets("run", home=home, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        platform.keep(home, folder / "run")
+        environment = {**os.environ, **variables, "LOAN_HOME": str(home)}
+        subprocess.run([sys.executable, "-c", A_DAY], env=environment, cwd=home, check=True)
+        platform.keep(home, folder / "lived")
+
+    def put_back(state: str) -> There:
+        home = tmp_path / "home"
+        with once(prepared, "elsewhere", make) as folder:
+            platform.put_back(folder / state, home)
+        return There(Settings.from_environment({"LOAN_HOME": str(home), **variables}), variables)
+
+    return put_back
 
 
 def without_its_day(ran: Home, home: Path) -> Settings:

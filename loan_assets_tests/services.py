@@ -79,16 +79,16 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         self.port, self._folder = free_port(), folder / "cluster"
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if not shutil.which("initdb") else []
-        self._bin = programs[-1] if programs else Path(str(shutil.which("initdb"))).parent
+        self._bin = programs[-1] if programs else Path(str(shutil.which("initdb"))).resolve().parent
         (folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
             for place in (folder, folder / "password"):
                 shutil.chown(place, "postgres")
         making = ["-A", "scram-sha-256", "-U", "postgres", "--pwfile", str(folder / "password"), "-E", "UTF8"]
-        self._as_postgres(str(self._bin / "initdb"), "-D", str(self._folder), *making)
+        self._as_postgres(self.program("initdb"), "-D", str(self._folder), *making)
         options = f"-c port={self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
         self._as_postgres(
-            str(self._bin / "pg_ctl"), "-D", str(self._folder), "-w", "-o", options, "-l", str(folder / "log"), "start"
+            self.program("pg_ctl"), "-D", str(self._folder), "-w", "-o", options, "-l", str(folder / "log"), "start"
         )
 
     @staticmethod
@@ -96,8 +96,13 @@ class Postgres:
         """Whether this machine has its programs."""
         return bool(shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
 
+    def program(self, name: str) -> str:
+        """Where one of its programs is."""
+        return str(self._bin / name)
+
     def database(self, name: str) -> str:
         """The URL of a new, empty database."""
+        self.execute(f'drop database if exists "{name}" with (force)')
         self.execute(f'create database "{name}"')
         return self.url(name)
 
@@ -115,7 +120,7 @@ class Postgres:
 
     def stop(self) -> None:
         """End the server at once."""
-        self._as_postgres(str(self._bin / "pg_ctl"), "-D", str(self._folder), "-m", "immediate", "stop")
+        self._as_postgres(self.program("pg_ctl"), "-D", str(self._folder), "-m", "immediate", "stop")
 
     def _as_postgres(self, *command: str) -> None:
         # Postgres refuses to run as root.

@@ -40,8 +40,9 @@ from loan_assets.restore import checked, restore
 from loan_assets.sealed import CURRENT, MANIFEST
 from loan_assets.settings import Settings
 from loan_assets.vault import Backup, Content, PartHeld, Vault, content_of
-from loan_assets_tests.conftest import PLACES, Home, loan_assets
+from loan_assets_tests.conftest import PLACES, Home, There, loan_assets
 from loan_assets_tests.kill_drill import Instants, forked
+from loan_assets_tests.prepared import DATABASES
 from loan_assets_tests.services import PASSWORD, Postgres, RedisServer
 
 needs_pg_dump = pytest.mark.skipif(
@@ -449,7 +450,8 @@ def machines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     if request.param == "on one machine":
         home: Settings = request.getfixturevalue("home")
         return Machines(home, {}, lambda: shutil.rmtree(home.home), fresh(tmp_path), {}, str(tmp_path / "kept"))
-    variables: dict[str, str] = request.getfixturevalue("elsewhere")
+    lived: There = request.getfixturevalue("there")("lived")
+    old, variables = lived.settings, lived.variables
     postgres: Postgres = request.getfixturevalue("postgres")
     redis: RedisServer = request.getfixturevalue("redis")
     bucket: str = request.getfixturevalue("bucket")
@@ -466,18 +468,14 @@ def machines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     }
     for name_, value in variables.items():
         monkeypatch.setenv(name_, value)
-    (tmp_path / "home").mkdir()
-    done = loan_assets("demo", home=tmp_path / "home", **variables)
-    assert done.returncode == 0, done.stdout + done.stderr
-    old = Settings.from_environment({"LOAN_HOME": str(tmp_path / "home"), **variables})
 
     def lose() -> None:
         shutil.rmtree(old.home)
-        objects = Bucket(bucket)
+        objects = Bucket(variables["LOAN_STORE"].removesuffix("/store"))
         objects.delete([one.name for one in objects.names()])
         redis.empty()
-        for kind in ("dagster", "mlflow", "feast"):
-            postgres.execute(f'drop database "{kind}_{name}" with (force)')
+        for database in DATABASES:
+            postgres.execute(f'drop database "{variables[database].rpartition("/")[2]}" with (force)')
         for name_, value in others.items():
             monkeypatch.setenv(name_, value)
 

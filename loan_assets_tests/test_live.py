@@ -41,7 +41,7 @@ from loan_assets.resources.release_store import ReleaseStore
 from loan_assets.settings import Settings
 from loan_assets_tests.bento.conftest import Box
 from loan_assets_tests.cluster import why_not
-from loan_assets_tests.conftest import ROOT, Home, loan_assets
+from loan_assets_tests.conftest import ROOT, Home, There, loan_assets
 from loan_assets_tests.deployed import attended
 
 BAD, CALM = "sudden-shift", "quiet"
@@ -79,16 +79,10 @@ def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         home: Settings = request.getfixturevalue("home")
         forget_today(home)
         return Installation(settings=home, variables={}, attended=partial(by_dagster_dev, home))
-    place: Path = request.getfixturevalue("tmp_path") / "home"
-    place.mkdir()
-    variables: dict[str, str] = request.getfixturevalue("elsewhere")
-    for name, value in variables.items():
+    run: There = request.getfixturevalue("there")("run")
+    settings, variables = run.settings, run.variables
+    for name, value in (*variables.items(), *settings.databases().items()):
         monkeypatch.setenv(name, value)
-    done = loan_assets("run", home=place, **variables)
-    assert done.returncode == 0, done.stdout + done.stderr
-    settings = Settings.from_environment({"LOAN_HOME": str(place), **variables})
-    for name, url in settings.databases().items():
-        monkeypatch.setenv(name, url)
     attends = partial(by_dagster_dev, settings) if why_not() else partial(by_jobs, variables)
     return Installation(settings=settings, variables=variables, attended=attends)
 

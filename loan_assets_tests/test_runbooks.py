@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from loan_assets.endpoint import Endpoint, served
 from loan_assets.rehearsal import as_applications, days_up_to_today
 from loan_assets.reign import Reign
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import PLACES, ROOT, loan_assets
+from loan_assets_tests.conftest import PLACES, ROOT, There, loan_assets
 from loan_assets_tests.deployed import SECRETS as SECRETS_OF_A_CLUSTER
 from loan_assets_tests.services import PASSWORD, Postgres, free_port, until
 from loan_assets_tests.test_backup import asked_columns
@@ -164,23 +164,21 @@ def is_alive(port: int) -> bool:
 
 @pytest.fixture
 def platform(
-    elsewhere: dict[str, str],
+    there: Callable[[str], There],
     bucket: str,
     postgres: Postgres,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Platform]:
     """On Postgres, Redis and S3, with tokens."""
-    home, name = tmp_path / "home", bucket.rpartition("/")[2]
-    home.mkdir()
+    lived, name = there("lived"), bucket.rpartition("/")[2]
+    home, elsewhere = lived.settings.home, lived.variables
     tokens, lines = tmp_path / "tokens", []
     secrets = {}
     for caller, scopes in (("core-banking", {PREDICT}), ("on-call", {ADMIN, PREDICT})):
         secrets[caller], token = new_token(caller, frozenset(scopes))
         lines.append(token.line())
     tokens.write_text("\n".join(lines) + "\n")
-    done = loan_assets("demo", home=home, **elsewhere)
-    assert done.returncode == 0, done.stdout + done.stderr
     empty = {
         "LOAN_HOME": str(tmp_path / "restored"),
         "LOAN_DAGSTER_STORAGE": postgres.database(f"dagster_restored_{name}"),
