@@ -267,7 +267,7 @@ def test_every_command_of_every_runbook_does_what_it_says(
     first = done_as_told(Block('loan-assets backup --to "$BACKUPS"', ("Backup ",)), platform.variables, tmp_path)
     assert not first, first
     caller = Caller(platform, as_applications(received[list(asked_columns(book))].head(1))[0])
-    wrong, executed, by_hand = [], 0, []
+    wrong, executed, by_hand, seen = [], 0, [], set[Block]()
     for path in runbooks():
         folder, began = tmp_path / path.stem, time.monotonic()
         folder.mkdir()
@@ -275,6 +275,10 @@ def test_every_command_of_every_runbook_does_what_it_says(
             if block.by_hand:
                 by_hand.append(f"{path.stem} {number}: {block.by_hand}: {block.commands.strip().splitlines()[0]}")
                 continue
+            # Many alerts begin with the same look at the platform; it is taken once.
+            if path.stem not in PROCEDURES and block in seen:
+                continue
+            seen.add(block)
             executed += 1
             said = done_as_told(block, platform.variables, folder)
             if said:
