@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
-from loan_assets.connections import examined, require
+from loan_assets.connections import SCHEMAS, _newest, examined, require
 from loan_assets.findings import BROKEN, WELL, Finding
 from loan_assets.online_redis import connected
 from loan_assets.refusal import Refusal
@@ -186,6 +188,16 @@ def test_hosts_that_never_answer_are_named_in_time(tmp_path: Path, monkeypatch: 
             LOAN_STORE="s3://bank/store",
         )
     assert [finding.state for finding in findings] == [BROKEN] * 4
+
+
+@pytest.mark.parametrize("package", ["dagster", "mlflow"])
+def test_the_steps_that_are_read_of_a_vendor_s_schema_are_those_that_alembic_finds(package: str) -> None:
+    folder = Path(str(import_module(package).__file__)).parent / dict(SCHEMAS.values())[package]
+    scripts = ScriptDirectory(str(folder))
+    head, known = _newest(package, dict(SCHEMAS.values())[package])
+    assert head == scripts.get_current_head()
+    assert known == {step.revision for step in scripts.walk_revisions()}
+    assert len(known) > 60
 
 
 def test_a_run_does_not_begin_where_a_place_cannot_be_used(tmp_path: Path, postgres: Postgres) -> None:
