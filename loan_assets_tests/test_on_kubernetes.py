@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -94,11 +96,12 @@ def test_a_run_whose_pod_was_killed_is_failed_within_seconds_and_no_step_of_it_g
     (own,) = [pod for pod in platform.pods(run_id) if not is_step(pod)]
     (step,) = [pod for pod in platform.pods(run_id) if is_step(pod)]
     assert step.process
-    # However busy the machine is, the step is not done before it is seen that its run is gone.
-    os.killpg(step.process.pid, signal.SIGSTOP)
+    pid = step.process.pid
+    os.killpg(pid, signal.SIGSTOP)  # however busy the machine is, the step is not done before it is asked to end
     own.kill("Evicted")
     assert platform.ends(run_id, 30) is dg.DagsterRunStatus.FAILURE
-    os.killpg(step.process.pid, signal.SIGCONT)
+    until(lambda: has_pending(pid, signal.SIGTERM), 30)
+    os.killpg(pid, signal.SIGCONT)
     until(step.is_over, 30)
     assert step.code() != 0
     assert "Evicted" in platform.said(run_id)
@@ -166,6 +169,12 @@ def test_every_right_that_is_given_is_used_and_no_other_was_asked_for(platform: 
     }
     assert platform.cluster.refused == []
     assert platform.cluster.asked == given
+
+
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a stopped process to go on."""
+    told = re.search(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return told is not None and bool(int(told[1], 16) >> (number - 1) & 1)
 
 
 def is_step(pod: Pod) -> bool:
