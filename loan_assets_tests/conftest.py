@@ -67,13 +67,18 @@ class Home:
         return AssetStore(root=str(self.settings.store), keep=POLICY.versions_kept).read(shelf, wanted)
 
 
-def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the `loan-assets` command as a person would, in an activated environment, against a home."""
+def activated(home: Path, **variables: str) -> dict[str, str]:
+    """A person's environment: activated, of one home, without what this process was told of another."""
     places = ("LOAN_", "DAGSTER_", "MLFLOW_", "BENTOML_", "PYTHONDONTWRITEBYTECODE", "MAKE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(places)}
-    activated = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = {**inherited, "PATH": activated, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    return {**inherited, "PATH": path, "LOAN_HOME": str(home), "COLUMNS": "120", **variables}
+
+
+def loan_assets(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the `loan-assets` command as a person would against a home."""
     command = [sys.executable, "-m", "loan_assets.cli", *arguments]
+    environment = activated(home, **variables)
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, cwd=home)
 
 
@@ -236,8 +241,7 @@ def there(
         done = loan_assets("run", home=home, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         platform.keep(home, folder / "run")
-        environment = {**os.environ, **variables, "LOAN_HOME": str(home)}
-        subprocess.run([sys.executable, "-c", A_DAY], env=environment, cwd=home, check=True)
+        subprocess.run([sys.executable, "-c", A_DAY], env=activated(home, **variables), cwd=home, check=True)
         platform.keep(home, folder / "lived")
 
     def put_back(state: str) -> There:

@@ -40,16 +40,19 @@ def fingerprint() -> str:
 
 @contextmanager
 def once(kept: Path, name: str, make: Callable[[Path], None]) -> Iterator[Path]:
-    """The folder that `make` has filled, by whichever process came first; those of other code are removed."""
+    """The folder that `make` has filled, by whichever process came first; those of other code are removed.
+
+    It is filled where it stays, for what was made in it may say where it is.
+    """
     kept.mkdir(parents=True, exist_ok=True)
-    folder, making = kept / f"{name}-{fingerprint()}", kept / f"{name}-making"
+    folder = kept / f"{name}-{fingerprint()}"
     with FileLock(kept / f"{name}.lock"):
-        if not folder.exists():
+        if not (folder / "whole").exists():
             for other in kept.glob(f"{name}-*"):
                 shutil.rmtree(other)
-            making.mkdir()
-            make(making)
-            making.rename(folder)
+            folder.mkdir()
+            make(folder)
+            (folder / "whole").touch()
         yield folder
 
 
