@@ -20,7 +20,10 @@ MARK = "# Written by loan_assets from its settings; remove this line to keep cha
 OURS = (MARK, "# Dagster's own settings for this home; storage is SQLite in this folder unless it is configured here.")
 INSTANCE = """\
 # Dagster's own settings for this home.
+# Nothing is sent to its makers, and who opens the pages for the first time is not asked for an address.
 telemetry:
+  enabled: false
+nux:
   enabled: false
 # Runs that sensors, schedules and people ask for wait for each other: the embedded stores have one writer.
 concurrency:

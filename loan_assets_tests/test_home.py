@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml
 
 from loan_assets.home import OURS, prepare
 from loan_assets.refusal import Refusal
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import loan_assets
+from loan_assets_tests.conftest import ROOT, loan_assets
 
 # What `dagster dev` and `loan-assets` see, started in a folder, each reading its `.env` in its own way.
 READ = """
@@ -87,6 +89,19 @@ def test_lines_of_others_are_left_alone_and_a_plain_home_of_ours_is_read(tmp_pat
     assert (tmp_path / ".env").read_text() == first
     assert first.startswith("OTHER=1\n") == bool(before)
     assert seen(tmp_path) == home_and_history(Path("/written/before") if before else tmp_path / ".loan_assets")
+
+
+def test_dagster_sends_nothing_to_its_makers_and_asks_nobody_for_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOAN_HOME", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "somewhere")
+    settings = prepare(Settings.from_environment({"LOAN_HOME": str(tmp_path)}))
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+    shipped = yaml.safe_load((ROOT / "deploy" / "k8s" / "base" / "dagster.yaml").read_text())
+    assert shipped["telemetry"] == shipped["nux"] == {"enabled": False}
 
 
 def test_dagster_s_settings_follow_ours_and_those_of_a_person_are_left_alone(
