@@ -41,7 +41,7 @@ from loan_assets.sealed import CURRENT, MANIFEST
 from loan_assets.settings import Settings
 from loan_assets.vault import Backup, Content, PartHeld, Vault, content_of
 from loan_assets_tests.conftest import PLACES, Home, There, loan_assets
-from loan_assets_tests.kill_drill import Instants, forked
+from loan_assets_tests.kill_drill import Instants, forked, warm
 from loan_assets_tests.prepared import DATABASES
 from loan_assets_tests.services import PASSWORD, Postgres, RedisServer
 
@@ -516,21 +516,21 @@ def test_from_nothing_to_a_platform_that_serves_the_same(
 
 @pytest.mark.production
 def test_a_restore_killed_at_any_instant_is_run_again(kept: str, tmp_path: Path, ran: Home) -> None:
-    whole = forked(lambda: restore(fresh(tmp_path, "counted"), kept).champion, Instants(at=0), 0.0)
-    assert "failed" not in whole, whole
-    count, began, new = whole["instants"], time.monotonic(), fresh(tmp_path)
-    writing = [1, 2, 3, *range(50, 500, 90)]
-    deriving = [count - back for back in (400, 60, 8, 2)]
-    for at in (*writing, *deriving):
-        ended = forked(lambda: restore(new, kept).champion, Instants(at=at), 0.0)
-        assert ended["is_killed"], (at, ended)
-        if (new.home / RESTORING).exists():
-            with pytest.raises(Refusal, match="is being restored"):
-                prepare(new)
-        else:
-            assert not new.home.exists() or not list(new.home.rglob("*.db")) or at > count - 60
-        if new.home.exists() and not (new.home / RESTORING).exists() and list(new.home.rglob("*.db")):
-            shutil.rmtree(new.home)
+    new, began = fresh(tmp_path), time.monotonic()
+    with warm(tmp_path, "restore_drill") as drill:
+        count = drill.ask("counted", at=0)["instants"]
+        writing = [1, 2, 3, *range(50, 500, 90)]
+        deriving = [count - back for back in (400, 60, 8, 2)]
+        for at in (*writing, *deriving):
+            ended = drill.ask("new", at=at)
+            assert ended["is_killed"], (at, ended)
+            if (new.home / RESTORING).exists():
+                with pytest.raises(Refusal, match="is being restored"):
+                    prepare(new)
+            else:
+                assert not new.home.exists() or not list(new.home.rglob("*.db")) or at > count - 60
+            if new.home.exists() and not (new.home / RESTORING).exists() and list(new.home.rglob("*.db")):
+                shutil.rmtree(new.home)
     done = restore(new, kept)
     sys.stdout.write(f"\n{len(writing) + len(deriving)} kills of {count} instants, {time.monotonic() - began:.0f} s\n")
     assert done.champion == 1
