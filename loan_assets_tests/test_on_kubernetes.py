@@ -98,6 +98,7 @@ def test_a_run_whose_pod_was_killed_is_failed_within_seconds_and_no_step_of_it_g
     assert step.process
     pid = step.process.pid
     os.killpg(pid, signal.SIGSTOP)  # however busy the machine is, the step is not done before it is asked to end
+    assert not step.is_over()
     own.kill("Evicted")
     assert platform.ends(run_id, 30) is dg.DagsterRunStatus.FAILURE
     until(lambda: has_pending(pid, signal.SIGTERM), 30)

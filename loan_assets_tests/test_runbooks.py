@@ -27,7 +27,7 @@ from loan_assets.endpoint import Endpoint, served
 from loan_assets.rehearsal import as_applications, days_up_to_today
 from loan_assets.reign import Reign
 from loan_assets.settings import Settings
-from loan_assets_tests.conftest import PLACES, ROOT, There, loan_assets
+from loan_assets_tests.conftest import PLACES, ROOT, There, activated, loan_assets
 from loan_assets_tests.deployed import SECRETS as SECRETS_OF_A_CLUSTER
 from loan_assets_tests.services import PASSWORD, Postgres, free_port, until
 from loan_assets_tests.test_backup import asked_columns
@@ -241,12 +241,7 @@ class Caller:
 
 def done_as_told(block: Block, variables: dict[str, str], folder: Path) -> str:
     """Execute a block; says what is wrong with it, nothing where it does as the runbook says."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("LOAN_", "DAGSTER_"))},
-        **variables,
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
-        "COLUMNS": "200",
-    }
+    environment = activated(Path(variables["LOAN_HOME"]), **variables, COLUMNS="200")
     command = ["bash", "-euo", "pipefail", "-c", block.commands]
     done = subprocess.run(
         command, cwd=folder, env=environment, text=True, capture_output=True, check=False, timeout=LONGEST
