@@ -6,7 +6,8 @@ or the engine that does it elsewhere (`spark`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,11 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
         from loan_assets.credit import statements
 
         return {month: statements.features_as_of(month, until(month, known), profiles, book) for month in months}
+
+    @contextmanager
+    def told(self, doing: str) -> Iterator[None]:  # noqa: ARG002  # for an engine that has errors of its own
+        """Turn what the engine itself raises meanwhile into sentences; `doing` ends "It could not"."""
+        yield
 
     @property
     def offline_store(self) -> str:

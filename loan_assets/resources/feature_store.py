@@ -100,12 +100,13 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         numbered = decisions.assign(**{ROW: np.arange(len(decisions), dtype="int64")})
         with self._opened() as store:
             self._agree(store, book)
-            job = store.get_historical_features(
-                entity_df=numbered,
-                features=store.get_feature_service(SERVICE),
-                filter_by_created_timestamp=True,
-            )
-            joined = job.to_df().sort_values(ROW, ignore_index=True)
+            with self.engine.told("join what was known"):
+                job = store.get_historical_features(
+                    entity_df=numbered,
+                    features=store.get_feature_service(SERVICE),
+                    filter_by_created_timestamp=True,
+                )
+                joined = job.to_df().sort_values(ROW, ignore_index=True)
         if len(joined) != len(decisions):
             raise Refusal(
                 f"Feast returned {len(joined):,} rows for {len(decisions):,} decisions.",
@@ -151,7 +152,8 @@ class FeatureStoreDoor(dg.ConfigurableResource):  # type: ignore[type-arg]
         # Feast prints its own progress to standard output, where ours is told.
         with self._opened() as store, redirect_stdout(StringIO()):
             self._agree(store, book)
-            store.materialize(start_date=start, end_date=newest + timedelta(seconds=1), disable_event_timestamp=False)
+            with self.engine.told("find each client's newest row"):
+                store.materialize(start, newest + timedelta(seconds=1), disable_event_timestamp=False)
         return _newest(rows, book)
 
     def newest(self, book: LoanBook) -> pd.DataFrame:

@@ -12,10 +12,11 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,16 @@ TYPES = {
     Kind.WORD: "string",
 }
 # What holds unless the conf says otherwise. The log is a file, so that no screen is flooded.
-DEFAULTS = {"spark.master": "local[*]", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
-LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+DEFAULTS = {
+    "spark.master": "local[*]",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # A Java process out of memory otherwise goes on without the threads that it lost, and who asked it waits for ever.
+    "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
+}
+OUT_OF_MEMORY = 3  # the code with which it then exits
+# On one machine the driver's process is where all tasks run and all tables are; Spark's own default is 1 GiB.
+LOCAL = {"spark.driver.memory": "4g", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 # What holds whatever the conf says, for rows depend on it.
 FIXED = {"spark.app.name": "loan_assets", "spark.sql.session.timeZone": "UTC"}
 EMBEDDED = "or unset LOAN_ENGINE: the embedded engine gives the same rows"
@@ -72,7 +81,7 @@ class SparkEngine(Engine):
             if self.conf:
                 # By file, for an argument is seen by everybody on the machine.
                 os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(self.conf)} pyspark-shell"
-            with self._told(f"start at {configured.get('spark.master', 'the master of its conf')}"), self._noise_kept():
+            with self.told(f"start at {configured.get('spark.master', 'the master of its conf')}"), self._noise_kept():
                 from dagster_pyspark import LazyPySparkResource
 
                 door = LazyPySparkResource(spark_config=configured)
@@ -87,9 +96,13 @@ class SparkEngine(Engine):
 
     def stop(self) -> None:
         """End the session, if one was opened; the next that is needed is a new one."""
-        if self._opened is not None:
-            self._opened.spark_session.stop()
-            self._opened = None
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        if _java_ended_with() is None:
+            opened.spark_session.stop()
+        else:
+            _forget_java()
 
     def tried(self) -> str:
         """Start a session, have its tasks find the book of this process, and end it: what and where it was.
@@ -102,7 +115,7 @@ class SparkEngine(Engine):
         started = time.monotonic()
         try:
             session = self.session
-            with self._told("carry out a first task"):
+            with self.told("carry out a first task"):
                 book = by_parts.InForce.of(the_book())
                 session.range(session.sparkContext.defaultParallelism).mapInArrow(
                     partial(by_parts.met, book), "id bigint"
@@ -128,7 +141,7 @@ class SparkEngine(Engine):
         rows, groups = parquet.metadata.num_rows, parquet.num_row_groups
         refuse_headers([str(name) for name in words.columns], rows, columns, file.name, hint)
         session = self.session
-        with self._told("plan a step"):
+        with self.told("plan a step"):
             each = session.range(0, groups, 1, groups)
             judged = each.mapInArrow(partial(by_parts.judged, content, columns), _ddl(by_parts.FOUND))
             conformed = each.mapInArrow(partial(by_parts.conformed, content, columns), _ddl(columns))
@@ -150,7 +163,7 @@ class SparkEngine(Engine):
             statements.month_of_statements(received.head(1), month, book)  # refuses a month that the book lacks
         rows, types = self._sent(received), _ddl(tables.statements(book))
         told = by_parts.InForce.of(book)
-        with self._told("plan a step"):
+        with self.told("plan a step"):
             planned = {month: rows.mapInArrow(partial(by_parts.statements_of, month, told), types) for month in months}
         return {month: self._collected(plan) for month, plan in planned.items()}
 
@@ -167,11 +180,11 @@ class SparkEngine(Engine):
         inputs = [key, *(one.name for one in tables.profiles(book) if one.role is Role.FEATURE)]
         clients = self._sent(profiles[inputs])
         tables_of = {month: self._sent(table) for month, table in until(max(months), known).items()}
-        with self._told("plan a step"):
+        with self.told("plan a step"):
             sent = {month: table.withColumn(by_parts.MONTH, lit(month)) for month, table in tables_of.items()}
         computed = {}
         for month in months:
-            with self._told("plan a step"):
+            with self.told("plan a step"):
                 window = reduce(DataFrame.unionByName, (sent[earlier] for earlier in sent if earlier <= month))
                 parts = window.join(clients, key, "left").repartition(key)
                 planned = parts.mapInArrow(partial(by_parts.features_of, month, told), types)
@@ -196,7 +209,7 @@ class SparkEngine(Engine):
 
         name, session = f"offline_{digest[:12]}", self.session
         rows = pq.read_table(table).replace_schema_metadata(None)
-        with self._told("show a table to Feast"):
+        with self.told("show a table to Feast"):
             if not session.catalog.tableExists(name):
                 session.createDataFrame(rows).createOrReplaceTempView(name)
         return name
@@ -210,10 +223,10 @@ class SparkEngine(Engine):
         """The properties of a session but those of the file, which Spark reads itself."""
         said = _keys(Path(self.conf)) if self.conf else frozenset()
         wanted = DEFAULTS | ({"spark.master": self.master} if self.master else {})
-        if wanted["spark.master"].startswith("local") and "spark.master" not in said:
-            wanted |= LOOPBACK
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         asked = {"spark.master"} if self.master else frozenset()
+        if wanted["spark.master"].startswith("local") and "spark.master" not in said - asked:
+            wanted |= LOCAL
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         return {name: value for name, value in wanted.items() if name not in said - asked} | FIXED
 
     def _spread(self, file: Delivered, columns: Sequence[Column], hint: str) -> tuple[str, bytes]:
@@ -231,7 +244,7 @@ class SparkEngine(Engine):
         }
         written = io.BytesIO()
         session = self.session
-        with self._told("say how many cores it has"):
+        with self.told("say how many cores it has"):
             cores = session.sparkContext.defaultParallelism
         spread = pa.Table.from_pandas(wanted.assign(**mixed), preserve_index=False)
         pq.write_table(spread, written, row_group_size=-(-len(wanted) // cores))
@@ -242,45 +255,77 @@ class SparkEngine(Engine):
 
         arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
         session = self.session
-        with self._told("take a table"):
+        with self.told("take a table"):
             sent: DataFrame = session.createDataFrame(arrow)
         return sent
 
     def _collected(self, frame: DataFrame) -> pd.DataFrame:
         """What the tasks gave, in the order of the parts."""
-        with self._told("carry out a step"):
+        with self.told("carry out a step"):
             collected: pd.DataFrame = frame.toArrow().to_pandas()
         return collected
 
     @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
+    def told(self, doing: str) -> Iterator[None]:
         """Turn what Spark raises into sentences; what it says may hold values of rows, and stays in its log."""
         try:
             yield
         except Refusal:
             raise
         except Exception as failed:  # Spark, Py4J and Java each raise their own kinds; all mean the same here
+            if type(failed).__module__.partition(".")[0] in ("redis", "sqlite3"):
+                raise  # it is where Spark's rows are put that failed
             ours = re.search(rf"{Refusal.__module__}\.{Refusal.__name__}: (.+)", str(failed))
             if ours is not None:
                 raise Refusal(f"On a machine of the cluster: {ours[1].strip()}", "Then run again.") from None
+            if _java_ended_with(patience=2) == OUT_OF_MEMORY:
+                raise Refusal(
+                    f"Spark could not {doing}: its process on this machine is out of memory.",
+                    f"Raise spark.driver.memory in the file of LOAN_SPARK_CONF, {EMBEDDED}.",
+                ) from None
             step = f"See {self.log}; mend LOAN_SPARK_MASTER or LOAN_SPARK_CONF, {EMBEDDED}."
             raise Refusal(f"Spark could not {doing} ({type(failed).__name__}).", step) from None
 
     @contextmanager
     def _noise_kept(self) -> Iterator[None]:
-        """Have the Java process that is started meanwhile write its errors into the log, for as long as it lives."""
+        """Have the Java process that is started meanwhile write all it says into the log, for as long as it lives."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("py4j").setLevel(logging.ERROR)
+        sys.stdout.flush()
         sys.stderr.flush()
-        screen = os.dup(2)
+        screens = {end: os.dup(end) for end in (1, 2)}
         kept = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.dup2(kept, 2)
+            for end in screens:
+                os.dup2(kept, end)
             yield
         finally:
-            os.dup2(screen, 2)
+            for end, screen in screens.items():
+                os.dup2(screen, end)
+                os.close(screen)
             os.close(kept)
-            os.close(screen)
+
+
+def _java_ended_with(patience: float = 0) -> int | None:
+    """The code with which the sessions' Java process exited, which is awaited for some seconds; none while it lives."""
+    pyspark = sys.modules.get("pyspark")  # where it was not imported it has started nothing
+    process: subprocess.Popen[bytes] | None = None
+    if pyspark is not None:
+        process = getattr(pyspark.SparkContext._gateway, "proc", None)
+    if process is None:
+        return None
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+    return process.returncode
+
+
+def _forget_java() -> None:
+    """Have PySpark start another Java process for the next session: by itself it asks the one that is gone again."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = None
 
 
 def _require() -> None:

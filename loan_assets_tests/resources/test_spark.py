@@ -125,6 +125,9 @@ def test_what_the_conf_says_wins_but_for_the_time_zone_and_a_master_that_is_set(
     assert "hush" not in str(read)
     asked = SparkEngine(master="local[3]", conf=str(conf), folder=str(tmp_path))._configured()
     assert asked["spark.master"] == "local[3]"
+    assert asked["spark.driver.memory"] == "4g"
+    conf.write_text("spark.driver.memory 9g\n")
+    assert "spark.driver.memory" not in SparkEngine(master="local[3]", conf=str(conf), folder="")._configured()
 
 
 class Lost:
@@ -146,11 +149,39 @@ def test_a_session_that_is_lost_is_told_in_our_words_whatever_was_asked_of_it(tm
         lambda: engine._sent(table),
         lambda: engine.shown(tmp_path / "table.parquet", "a" * 64),
         lambda: engine._spread(Delivered(name="a.csv", content=b"", parsed=lambda: ("csv", table)), (), ""),
+        lambda: engine._collected(Lost()),
     ]
     for one in asked:
         with pytest.raises(Refusal, match=r"Spark could not .*ConnectionRefusedError") as told:
             one()
         assert "77777" not in str(told.value)
+
+
+@pytest.mark.production
+@pytest.mark.timeout(180)
+def test_without_memory_a_run_is_told_so_and_the_next_session_is_a_new_one(installed: None, tmp_path: Path) -> None:
+    """Nothing is waited for: the process that lacks memory ends, whatever it was asked for."""
+    conf = tmp_path / "spark.conf"
+    conf.write_text("spark.driver.memory 480m\n")
+    code = f"""
+from loan_assets.refusal import Refusal
+from loan_assets.resources.spark import SparkEngine
+engine = SparkEngine(master="local[2]", conf={str(conf)!r}, folder={str(tmp_path)!r})
+try:
+    engine._collected(engine.session.range(100_000_000))
+except Refusal as refused:
+    print(refused)
+engine.stop()
+print(engine._collected(engine.session.range(3))["id"].tolist())
+engine.stop()
+"""
+    said = in_a_fresh_process(code).stdout.splitlines()
+    assert said[0].startswith(
+        "Spark could not carry out a step: its process on this machine is out of memory. "
+        "Raise spark.driver.memory in the file of LOAN_SPARK_CONF"
+    )
+    assert said[1:] == ["[0, 1, 2]"]
+    assert "OutOfMemoryError" in (tmp_path / "spark.log").read_text()
 
 
 def test_loading_the_graph_for_spark_imports_no_spark() -> None:
