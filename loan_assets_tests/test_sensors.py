@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from loan_assets import sensors
 from loan_assets.books import LoanBook
@@ -202,7 +203,12 @@ def test_features_that_failed_are_tried_again_when_their_statements_change(house
 
 
 PAST, NEXT = "2005-08", "2005-10"
-REACHED = {dg.DagsterRunStatus.STARTING: "PIPELINE_STARTING", dg.DagsterRunStatus.STARTED: "PIPELINE_START"}
+REACHED = {
+    dg.DagsterRunStatus.QUEUED: "PIPELINE_ENQUEUED",
+    dg.DagsterRunStatus.STARTING: "PIPELINE_STARTING",
+    dg.DagsterRunStatus.STARTED: "PIPELINE_START",
+    dg.DagsterRunStatus.CANCELING: "PIPELINE_CANCELING",
+}
 
 
 @dg.op
@@ -254,7 +260,10 @@ class Takings:
         """A run that is somewhere on its way; its id."""
         job = dg.GraphDefinition(name="month_of_statements", node_defs=[taken]).to_job()
         tags = {"dagster/run_key": key, "dagster/partition": month}
-        run = self.instance.create_run_for_job(job, tags=tags).run_id
+        # Dagster queues no run that it could not launch; nothing listens there.
+        server = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1), "__repository__")
+        origin = RemoteJobOrigin(server, job.name)
+        run = self.instance.create_run_for_job(job, tags=tags, remote_job_origin=origin).run_id
         if (reached := REACHED.get(status)) is not None:
             self.instance.report_dagster_event(dg.DagsterEvent(reached, job_name=job.name), run_id=run)
         return run
@@ -307,7 +316,7 @@ def test_a_taking_that_fails_each_time_is_given_up_until_more_is_pushed(takings:
     assert set(takings.look()) == {NEXT}
 
 
-@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+@pytest.mark.parametrize("status", REACHED)
 def test_while_a_month_is_being_taken_nothing_more_of_it_is_asked_for_and_afterwards_it_is(
     takings: Takings, status: dg.DagsterRunStatus
 ) -> None:
