@@ -46,9 +46,17 @@ def test_loading_the_definitions_imports_no_heavy_vendor() -> None:
 
 
 def test_a_run_looks_for_reference_cycles_seldom_and_so_does_a_command() -> None:
+    """And not at all when it ends: by then everything is frozen."""
     for module in ("definitions", "cli"):
-        code = f"import gc, loan_assets.{module}; print(*gc.get_threshold())"
-        assert in_a_fresh_process(code).stdout.split() == [str(number) for number in THRESHOLDS], module
+        code = f"""
+import atexit, gc
+import loan_assets.{module}
+print(*gc.get_threshold())
+print(gc.get_freeze_count())
+atexit._run_exitfuncs()
+print(gc.get_freeze_count() > 10_000)
+"""
+        assert in_a_fresh_process(code).stdout.splitlines() == [" ".join(map(str, THRESHOLDS)), "0", "True"], module
 
 
 def test_feast_is_opened_without_instrumented_methods_and_typeguard_is_left_as_it_was(tmp_path: Path) -> None:
