@@ -53,6 +53,14 @@ def installed() -> None:
         pytest.skip("Java is not installed: apt-get install default-jre-headless")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def soon_compiled() -> Iterator[None]:
+    """Sessions last a minute here: Java's second compiler would cost a quarter of all that they compute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def spark(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkEngine]:
     engine = SparkEngine(master="local[2]", conf="", folder=str(tmp_path_factory.mktemp("spark")))
