@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -48,7 +49,8 @@ DEFAULTS = {
     # A Java process out of memory otherwise goes on without the threads that it lost, and who asked it waits for ever.
     "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
 }
-OUT_OF_MEMORY = 3  # the code with which it then exits
+# The codes with which it then ends, by itself or by the system's hand.
+SHORT_OF_MEMORY = {3: "is out of memory", -signal.SIGKILL: "was killed, as a system does that is short of memory"}
 # On one machine the driver's process is where all tasks run and all tables are; Spark's own default is 1 GiB.
 LOCAL = {"spark.driver.memory": "4g", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 # What holds whatever the conf says, for rows depend on it.
@@ -278,10 +280,10 @@ class SparkEngine(Engine):
             ours = re.search(rf"{Refusal.__module__}\.{Refusal.__name__}: (.+)", str(failed))
             if ours is not None:
                 raise Refusal(f"On a machine of the cluster: {ours[1].strip()}", "Then run again.") from None
-            if _java_ended_with(patience=2) == OUT_OF_MEMORY:
+            if (short := SHORT_OF_MEMORY.get(_java_ended_with(patience=2) or 0)) is not None:
                 raise Refusal(
-                    f"Spark could not {doing}: its process on this machine is out of memory.",
-                    f"Raise spark.driver.memory in the file of LOAN_SPARK_CONF, {EMBEDDED}.",
+                    f"Spark could not {doing}: its process on this machine {short}.",
+                    f"Set spark.driver.memory in the file of LOAN_SPARK_CONF by what the machine has, {EMBEDDED}.",
                 ) from None
             step = f"See {self.log}; mend LOAN_SPARK_MASTER or LOAN_SPARK_CONF, {EMBEDDED}."
             raise Refusal(f"Spark could not {doing} ({type(failed).__name__}).", step) from None

@@ -172,23 +172,36 @@ def test_without_memory_a_run_is_told_so_and_the_next_session_is_a_new_one(insta
     conf = tmp_path / "spark.conf"
     conf.write_text("spark.driver.memory 480m\n")
     code = f"""
+import pyspark
 from loan_assets.refusal import Refusal
 from loan_assets.resources.spark import SparkEngine
 engine = SparkEngine(master="local[2]", conf={str(conf)!r}, folder={str(tmp_path)!r})
-try:
+
+def full():
     engine._collected(engine.session.range(100_000_000))
-except Refusal as refused:
-    print(refused)
-engine.stop()
+
+def killed():
+    asked = engine.session.range(3)
+    pyspark.SparkContext._gateway.proc.kill()
+    engine._collected(asked)
+
+for lacks in (full, killed):
+    try:
+        lacks()
+    except Refusal as refused:
+        print(refused)
+    engine.stop()
 print(engine._collected(engine.session.range(3))["id"].tolist())
 engine.stop()
 """
     said = in_a_fresh_process(code).stdout.splitlines()
-    assert said[0].startswith(
-        "Spark could not carry out a step: its process on this machine is out of memory. "
-        "Raise spark.driver.memory in the file of LOAN_SPARK_CONF"
+    could_not, mend = (
+        "Spark could not carry out a step: its process on this machine",
+        "Set spark.driver.memory in the file",
     )
-    assert said[1:] == ["[0, 1, 2]"]
+    assert said[0].startswith(f"{could_not} is out of memory. {mend} of LOAN_SPARK_CONF")
+    assert said[1].startswith(f"{could_not} was killed, as a system does that is short of memory. {mend}")
+    assert said[2:] == ["[0, 1, 2]"]
     assert "OutOfMemoryError" in (tmp_path / "spark.log").read_text()
 
 
