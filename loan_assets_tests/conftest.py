@@ -44,6 +44,7 @@ LONGEST = (
     "test_one_rule",
     "test_runbooks",
     "test_spark",
+    "test_stream",
     "test_backup",
     "test_on_kubernetes",
     "test_drills",
