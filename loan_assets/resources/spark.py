@@ -51,6 +51,8 @@ DEFAULTS = {
 }
 # The codes with which it then ends, by itself or by the system's hand.
 SHORT_OF_MEMORY = {3: "is out of memory", -signal.SIGKILL: "was killed, as a system does that is short of memory"}
+# Whose errors are no errors of Spark's: Feast's online store and registry, which it asks in the same call.
+OF_OTHERS = ("psycopg2", "redis", "sqlalchemy", "sqlite3")
 # On one machine the driver's process is where all tasks run and all tables are; Spark's own default is 1 GiB.
 LOCAL = {"spark.driver.memory": "4g", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 # What holds whatever the conf says, for rows depend on it.
@@ -275,8 +277,8 @@ class SparkEngine(Engine):
         except Refusal:
             raise
         except Exception as failed:  # Spark, Py4J and Java each raise their own kinds; all mean the same here
-            if type(failed).__module__.partition(".")[0] in ("redis", "sqlite3"):
-                raise  # it is where Spark's rows are put that failed
+            if type(failed).__module__.partition(".")[0] in OF_OTHERS:
+                raise
             ours = re.search(rf"{Refusal.__module__}\.{Refusal.__name__}: (.+)", str(failed))
             if ours is not None:
                 raise Refusal(f"On a machine of the cluster: {ours[1].strip()}", "Then run again.") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from loan_assets.assets.succession import Champion
 from loan_assets.books import LoanBook
@@ -203,6 +206,13 @@ engine.stop()
     assert said[1].startswith(f"{could_not} was killed, as a system does that is short of memory. {mend}")
     assert said[2:] == ["[0, 1, 2]"]
     assert "OutOfMemoryError" in (tmp_path / "spark.log").read_text()
+
+
+@pytest.mark.parametrize("failed", [RedisError("away"), SQLAlchemyError("away"), sqlite3.OperationalError("locked")])
+def test_what_a_store_of_feast_raises_is_not_told_as_an_error_of_spark(failed: Exception, tmp_path: Path) -> None:
+    engine = SparkEngine(master="local[2]", conf="", folder=str(tmp_path))
+    with pytest.raises(type(failed)), engine.told("find each client's newest row"):
+        raise failed
 
 
 def test_loading_the_graph_for_spark_imports_no_spark() -> None:
