@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loan_assets.books import Column, Kind, LoanBook, Role, book_named, tables
 from loan_assets.credit import statements
@@ -125,20 +126,43 @@ def statements_of(month: str, book: InForce, batches: Batches) -> Batches:
         yield from _batches(statements.month_of_statements(batch.to_pandas(), month, here), tables.statements(here))
 
 
-def features_of(month: str, book: InForce, batches: Batches) -> Batches:
-    """The features as of a month of the clients in a part, which holds every statement of theirs.
+def features_of(months: Sequence[str], book: InForce, batches: Batches) -> Batches:
+    """The features as of each of some months of the clients in a part, beside the month.
 
-    The rows are statements of the window with their month, each beside its client's profile.
+    Args:
+        months: those whose features are wanted.
+        batches: every statement of these clients with its month, and their profiles as rows without one.
     """
     here = book.here()
     held = list(filter(len, batches))
     if not held:
         return
-    part: pd.DataFrame = pa.Table.from_batches(held).to_pandas()
-    months = {str(name): rows.drop(columns=MONTH) for name, rows in part.groupby(MONTH)}
-    if month in months:
-        profiles = part.drop_duplicates(here.key.name)
-        yield from _batches(statements.features_as_of(month, months, profiles, here), tables.borrower_features(here))
+    part = pa.Table.from_batches(held)
+    is_profile = part[MONTH].is_null()
+    profiles = part.filter(is_profile).select(names_of(profile_inputs(here))).to_pandas()
+    # Apart before they are pandas's: numbers beside gaps, which the others' columns are, would be no integers any more.
+    said = part.filter(pc.invert(is_profile)).select([*names_of(tables.statements(here)), MONTH]).to_pandas()
+    known = {str(month): rows.drop(columns=MONTH) for month, rows in said.groupby(MONTH)}
+    for month in months:
+        if month in known:
+            features = statements.features_as_of(month, known, profiles, here)
+            yield from _batches(features.assign(**{MONTH: month}), features_beside_months(here))
+
+
+def profile_inputs(book: LoanBook) -> tuple[Column, ...]:
+    """What formulas read of a client's profile, with the key."""
+    return (book.key, *(column for column in tables.profiles(book) if column.role is Role.FEATURE))
+
+
+def features_beside_months(book: LoanBook) -> tuple[Column, ...]:
+    """Rows of features of several months in one table."""
+    month = Column(name=MONTH, role=Role.FACT, kind=Kind.WORD, meaning="The month that the features are as of")
+    return (*tables.borrower_features(book), month)
+
+
+def names_of(columns: Sequence[Column]) -> list[str]:
+    """What columns are called."""
+    return [column.name for column in columns]
 
 
 def _groups(content: bytes, columns: Sequence[Column], batches: Batches) -> Iterator[pd.DataFrame]:

@@ -109,10 +109,14 @@ def rows_as_of(month: str, months: Mapping[str, pd.DataFrame], book: LoanBook) -
     return sum(len(by) for by in _instants_of_change(_window(month, months, book), book))
 
 
+def months_read(month: str, months: Iterable[str], book: LoanBook) -> dict[int, str]:
+    """Which of some months lie in the window that ends with one, by how many months before it they lie."""
+    lags = {months_between(earlier, month): earlier for earlier in months}
+    return {lag: earlier for lag, earlier in lags.items() if 0 <= lag < book.window}
+
+
 def _window(month: str, months: Mapping[str, pd.DataFrame], book: LoanBook) -> dict[int, pd.DataFrame]:
-    """The months of the window that ends with one, by how many months before it they lie."""
-    lags = {months_between(earlier, month): table for earlier, table in months.items()}
-    return {lag: table for lag, table in lags.items() if 0 <= lag < book.window}
+    return {lag: months[earlier] for lag, earlier in months_read(month, months, book).items()}
 
 
 def _instants_of_change(window: Mapping[int, pd.DataFrame], book: LoanBook) -> list[pd.Series[pd.Timestamp]]:

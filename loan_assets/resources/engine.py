@@ -73,7 +73,7 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The features as of each month, from statements by month; see `credit.statements.features_as_of`."""
         from loan_assets.credit import statements
 
-        return {month: statements.features_as_of(month, until(month, known), profiles, book) for month in months}
+        return {month: statements.features_as_of(month, known, profiles, book) for month in months}
 
     @contextmanager
     def told(self, doing: str) -> Iterator[None]:  # noqa: ARG002  # for an engine that has errors of its own
@@ -88,8 +88,3 @@ class Engine(dg.ConfigurableResource):  # type: ignore[type-arg]
     def shown(self, table: Path, digest: str) -> str:  # noqa: ARG002  # another engine names what it is shown
         """A verified Parquet file as that store finds it: the name of a table, or where the file is."""
         return str(table)
-
-
-def until(month: str, known: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The statements of a month and of those before it."""
-    return {earlier: table for earlier, table in known.items() if earlier <= month}

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from loan_assets.books import Column, Kind, LoanBook, Role, tables, the_book
+from loan_assets.books import Column, Kind, LoanBook, tables, the_book
 from loan_assets.credit.conformance import Breach, broken_contract, in_the_books_words, refuse_headers
 from loan_assets.refusal import Refusal
-from loan_assets.resources.engine import Delivered, Engine, until
+from loan_assets.resources.engine import Delivered, Engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,13 +48,21 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     # A Java process out of memory otherwise goes on without the threads that it lost, and who asked it waits for ever.
     "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
+    # One way for tables of every size: a small one would be part of the plan, and walked over in each step of planning.
+    "spark.sql.execution.arrow.localRelationThreshold": "0",
 }
 # The codes with which it then ends, by itself or by the system's hand.
 SHORT_OF_MEMORY = {3: "is out of memory", -signal.SIGKILL: "was killed, as a system does that is short of memory"}
 # Whose errors are no errors of Spark's: Feast's online store and registry, which it asks in the same call.
 OF_OTHERS = ("psycopg2", "redis", "sqlalchemy", "sqlite3")
 # On one machine the driver's process is where all tasks run and all tables are; Spark's own default is 1 GiB.
-LOCAL = {"spark.driver.memory": "4g", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+LOCAL = {
+    "spark.driver.memory": "4g",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # A task writes one file for the next, and not one for each of the two hundred parts that Spark plans with.
+    "spark.shuffle.sort.bypassMergeThreshold": "0",
+}
 # What holds whatever the conf says, for rows depend on it.
 FIXED = {"spark.app.name": "loan_assets", "spark.sql.session.timeZone": "UTC"}
 EMBEDDED = "or unset LOAN_ENGINE: the embedded engine gives the same rows"
@@ -174,32 +182,37 @@ class SparkEngine(Engine):
     def features_of(
         self, months: Sequence[str], known: Mapping[str, pd.DataFrame], profiles: pd.DataFrame, book: LoanBook
     ) -> dict[str, pd.DataFrame]:
-        """As the embedded engine: statements are brought together by client, and each task has all of its clients'."""
+        """As the embedded engine: all rows of a client are brought into one task, which computes every month asked for.
+
+        Profiles travel as rows among the statements. A join would bring them together too, but Spark is free to spread
+        what it has joined over the tasks as it likes, and takes a repartition after it for done already.
+        """
         from pyspark.sql import DataFrame
         from pyspark.sql.functions import lit
 
         from loan_assets.credit import by_parts, statements
 
-        key, told, types = book.key.name, by_parts.InForce.of(book), _ddl(tables.borrower_features(book))
-        inputs = [key, *(one.name for one in tables.profiles(book) if one.role is Role.FEATURE)]
-        clients = self._sent(profiles[inputs])
-        tables_of = {month: self._sent(table) for month, table in until(max(months), known).items()}
+        read = sorted({month for asked in months for month in statements.months_read(asked, known, book).values()})
+        clients = self._sent(profiles[by_parts.names_of(by_parts.profile_inputs(book))])
+        sent = {month: self._sent(known[month]) for month in read}
+        told, columns = by_parts.InForce.of(book), by_parts.features_beside_months(book)
         with self.told("plan a step"):
-            sent = {month: table.withColumn(by_parts.MONTH, lit(month)) for month, table in tables_of.items()}
+            rows = [table.withColumn(by_parts.MONTH, lit(month)) for month, table in sent.items()]
+            every = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), [*rows, clients])
+            parts = every.repartition(book.key.name)
+            planned = parts.mapInArrow(partial(by_parts.features_of, tuple(months), told), _ddl(columns))
+        collected = self._collected(planned)
+        found = dict(iter(collected.groupby(by_parts.MONTH)))
         computed = {}
         for month in months:
-            with self.told("plan a step"):
-                window = reduce(DataFrame.unionByName, (sent[earlier] for earlier in sent if earlier <= month))
-                parts = window.join(clients, key, "left").repartition(key)
-                planned = parts.mapInArrow(partial(by_parts.features_of, month, told), types)
-            found = self._collected(planned)
-            awaited = statements.rows_as_of(month, known, book)
-            if len(found) != awaited:
+            features, awaited = found.get(month, collected.head(0)), statements.rows_as_of(month, known, book)
+            if len(features) != awaited:
                 raise Refusal(
-                    f"Spark returned {len(found):,} rows of features as of {month} where {awaited:,} were awaited.",
+                    f"Spark returned {len(features):,} rows of features as of {month} where {awaited:,} were awaited.",
                     f"Nothing was stored; see {self.log}, then run again.",
                 )
-            computed[month] = found.sort_values([key, tables.CREATED_TIME.name], ignore_index=True)
+            order = [book.key.name, tables.CREATED_TIME.name]
+            computed[month] = features.drop(columns=by_parts.MONTH).sort_values(order, ignore_index=True)
         return computed
 
     @property

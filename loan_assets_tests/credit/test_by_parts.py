@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,31 +68,45 @@ def test_statements_and_features_of_parts_are_those_of_the_whole(received: pd.Da
     for month, whole in known.items():
         parts = gathered(by_parts.statements_of(month, told, iter([*in_batches(rows), *in_batches(rows.head(0))])))
         pd.testing.assert_frame_equal(parts, whole, check_exact=True)
-    month = months_of(book)[3]
-    window = {earlier: table for earlier, table in known.items() if earlier <= month}
     profiles = statements.profiles_of(rows, book)
-    long = pd.concat([table.assign(**{by_parts.MONTH: name}) for name, table in window.items()])
-    beside = long.merge(profiles[["client_id", "credit_limit", "education"]], on="client_id")
-    halves = [beside[beside["client_id"] % 2 == rest] for rest in (0, 1)]
-    found = [gathered(by_parts.features_of(month, told, iter(in_batches(half)))) for half in halves]
-    whole = statements.features_as_of(month, window, profiles, book)
-    together = pd.concat(found).sort_values("client_id", ignore_index=True)
-    pd.testing.assert_frame_equal(together, whole, check_exact=True)
-    assert whole[[column.name for column in tables.feature_values(book)]].isna().to_numpy().any()
+    asked = months_of(book)[3:5]
+    halves = [(profiles["client_id"] % 2 == rest).to_numpy() for rest in (0, 1)]
+    halved = [
+        by_parts.features_of(
+            asked, told, together({month: table[half] for month, table in known.items()}, profiles[half])
+        )
+        for half in halves
+    ]
+    computed = pd.concat([gathered(part) for part in halved])
+    for month in asked:
+        whole = statements.features_as_of(month, known, profiles, book)
+        of_parts = computed[computed[by_parts.MONTH] == month].drop(columns=by_parts.MONTH)
+        pd.testing.assert_frame_equal(of_parts.sort_values("client_id", ignore_index=True), whole, check_exact=True)
+        assert whole[[column.name for column in tables.feature_values(book)]].isna().to_numpy().any()
+
+
+def together(known: dict[str, pd.DataFrame], profiles: pd.DataFrame) -> by_parts.Batches:
+    """Statements with their month and profiles without one, as a task is given them: in any order, integers kept."""
+    inputs = profiles[["client_id", "credit_limit", "education"]]
+    rows = [*(table.assign(**{by_parts.MONTH: month}) for month, table in known.items()), inputs]
+    arrow = [pa.Table.from_pandas(table, preserve_index=False) for table in rows]
+    mixed = pa.concat_tables(arrow, promote_options="default")
+    return iter(mixed.take(np.random.default_rng(3).permutation(len(mixed))).to_batches(max_chunksize=700))
 
 
 def test_clients_without_a_statement_in_the_month_have_no_features(received: pd.DataFrame, book: LoanBook) -> None:
-    earlier = statements.month_of_statements(received.head(9), months_of(book)[0], book)
-    left = earlier.assign(**{by_parts.MONTH: months_of(book)[0]})
-    assert list(by_parts.features_of(months_of(book)[1], InForce.of(book), iter(in_batches(left)))) == []
-    assert list(by_parts.features_of(months_of(book)[1], InForce.of(book), iter([]))) == []
+    first, second, *_ = months_of(book)
+    few = received.head(9)
+    earlier, profiles = statements.month_of_statements(few, first, book), statements.profiles_of(few, book)
+    assert list(by_parts.features_of([second], InForce.of(book), together({first: earlier}, profiles))) == []
+    assert list(by_parts.features_of([second], InForce.of(book), iter([]))) == []
 
 
 def test_a_machine_with_another_book_computes_nothing(received: pd.DataFrame, book: LoanBook) -> None:
     told = InForce.of(replace(book, as_of=book.as_of.replace(day=28)))
     for computed in (
         by_parts.statements_of(months_of(book)[0], told, iter(in_batches(received.head(3)))),
-        by_parts.features_of(months_of(book)[0], told, iter([])),
+        by_parts.features_of(months_of(book)[:1], told, iter([])),
         by_parts.met(told, iter([])),
     ):
         with pytest.raises(Refusal, match=f"computes by the book {book.digest}"):

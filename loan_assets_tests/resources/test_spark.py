@@ -7,7 +7,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,10 +40,6 @@ from loan_assets_tests.services import free_port, until
 from loan_assets_tests.test_lifecycle import digests
 
 EMBEDDED = Engine()
-COMPUTED = (
-    *("raw_loan_book", "client_profiles", "monthly_statements", "default_outcomes"),
-    *("borrower_features", "feature_definitions", "training_set"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -413,60 +408,32 @@ def cluster(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.mark.production
-def test_a_cluster_is_reached_by_settings_alone_and_its_run_stores_the_same(
+def test_the_first_build_on_a_cluster_stores_what_the_embedded_one_stores(
     cluster: Cluster, ran: Home, tmp_path: Path
 ) -> None:
-    """Every asset that Spark computes, by the graph's own job in a process of its own."""
+    """The job of `make run`, by the command itself; settings alone say where. The same versions on every shelf."""
     conf = tmp_path / "spark.conf"
     conf.write_text("spark.executor.memory 512m\nspark.cores.max 2\nspark.driver.host 127.0.0.1\n")
-    code = f"""
-import dagster as dg
-from loan_assets.definitions import defs
-from loan_assets.home import prepare
-from loan_assets.running import QUIET, months_there, this_process
-from loan_assets.settings import Settings
-
-settings = prepare(Settings.from_environment())
-months = months_there(settings)
-tags = {{"dagster/asset_partition_range_start": months[0], "dagster/asset_partition_range_end": months[-1]}}
-with dg.DagsterInstance.get() as instance:
-    ran = defs.resolve_job_def("whole_graph").execute_in_process(
-        run_config=QUIET, instance=instance, tags=tags, asset_selection=[dg.AssetKey(name) for name in {COMPUTED}]
-    )
-"""
+    home = tmp_path / "home"
+    home.mkdir()
     asked = {"LOAN_ENGINE": "spark", "LOAN_SPARK_MASTER": cluster.url, "LOAN_SPARK_CONF": str(conf)}
-    environment = {**os.environ, **asked, "LOAN_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (told,) = (executor.read_text() for executor in cluster.work.glob("app-*/*/stderr"))
-    assert "-Xmx512M" in told
-    on_spark, embedded = digests(tmp_path / "store"), digests(ran.settings.store)
-    assert {shelf.split("/")[0] for shelf in on_spark} == set(COMPUTED)
-    assert on_spark == {shelf: embedded[shelf] for shelf in on_spark}
-
-
-@pytest.mark.production
-def test_the_first_build_on_spark_stores_what_the_embedded_one_stores(
-    installed: None, ran: Home, tmp_path: Path
-) -> None:
-    """The job of `make run`, by the command itself: the same versions on every shelf, and a quiet screen."""
-    done = loan_assets("run", home=tmp_path, LOAN_ENGINE="spark")
+    done = loan_assets("run", home=home, PYTHONPATH=str(ROOT), **asked)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✗" not in done.stdout
     assert done.stderr == ""
     assert "WARN" not in done.stdout
-    assert "WARN" in (tmp_path / "spark" / "spark.log").read_text()
-    on_spark, embedded = digests(tmp_path / "store"), digests(ran.settings.store)
+    assert "WARN" in (home / "spark" / "spark.log").read_text()
+    (told,) = (executor.read_text() for executor in cluster.work.glob("app-*/*/stderr"))
+    assert "-Xmx512M" in told
+    on_spark, embedded = digests(home / "store"), digests(ran.settings.store)
     assert len(on_spark) > 20
     assert {shelf for shelf, digest in on_spark.items() if embedded[shelf] != digest} <= {"champion"}
     # The champion says how long it took to be put in force.
-    champions = [Home(settings=replace(ran.settings, home=home), printed="") for home in (tmp_path, ran.settings.home)]
-    one, other = (replace(home.read("champion", Champion), seconds=0.0) for home in champions)
+    champions = [Home(settings=replace(ran.settings, home=place), printed="") for place in (home, ran.settings.home)]
+    one, other = (replace(each.read("champion", Champion), seconds=0.0) for each in champions)
     assert one == other
     running = [(process.info["name"], process.info["cwd"]) for process in psutil.process_iter(["name", "cwd"])]
-    assert ("java", str(tmp_path)) not in running
+    assert ("java", str(home)) not in running
 
 
 @pytest.mark.production
