@@ -523,6 +523,8 @@ def mlflow(
     connected(settings.mlflow_uri, settings.mlflow_artifacts)
     # Through the environment, for an argument is seen by everybody on the machine.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.mlflow_uri
+    # Eight processes and a gigabyte that would wait for jobs of language models.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     python = [sys.executable, "-m", "mlflow", "ui"]
     # A worker holds half a gigabyte, and one is enough for people.
     os.execv(sys.executable, [*python, "--host", host, "--port", str(port), "--workers", "1"])

@@ -43,11 +43,13 @@ from loan_assets.stream import Stream
 from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.kill_drill import warm
 from loan_assets_tests.resources.test_landing import graph_of
+from loan_assets_tests.resources.test_loan_source import in_source_words
 from loan_assets_tests.services import free_port, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAST, NEXT = "2005-08", "2005-10"
 KEPT = ("store", "feast", "online")
+CLIENTS = 3_000
 FOLLOWED = ("monthly_statements", "borrower_features", "feature_definitions", "online_features")
 CLIENT, OTHER = 7, 8
 
@@ -66,16 +68,35 @@ EVENTS = (
 )
 
 
-def home_of(ran: Home, place: Path) -> Settings:
-    """A copy of what the stream needs of the home in which the graph was run."""
+@pytest.fixture(scope="module")
+def few_clients(received: pd.DataFrame, book: LoanBook, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The delivered book of the real table's first clients: ten times as many would be written online ten times."""
+    source = tmp_path_factory.mktemp("delivered") / "few.csv"
+    in_source_words(received.head(CLIENTS), book).to_csv(source, index=False)
+    return source
+
+
+@pytest.fixture(scope="module")
+def begun(few_clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with what the stream needs of these clients, made by the graph."""
+    home = tmp_path_factory.mktemp("begun")
+    materialize(
+        Settings.from_environment({"LOAN_HOME": str(home), "LOAN_SOURCE": str(few_clients)}),
+        *("raw_loan_book", "client_profiles"),
+    )
+    return home
+
+
+def home_of(other: Path, place: Path) -> Settings:
+    """A copy of what the stream needs of a home."""
     for name in KEPT:
-        shutil.copytree(ran.settings.home / name, place / name)
+        shutil.copytree(other / name, place / name)
     return Settings.from_environment({"LOAN_HOME": str(place)})
 
 
 @pytest.fixture
-def settings(ran: Home, tmp_path: Path) -> Settings:
-    return home_of(ran, tmp_path / "home")
+def settings(begun: Path, tmp_path: Path) -> Settings:
+    return home_of(begun, tmp_path / "home")
 
 
 @pytest.fixture
@@ -160,13 +181,11 @@ def test_of_a_batch_the_good_ones_are_served_and_an_id_that_says_otherwise_is_a_
 
 
 @pytest.mark.production
-def test_in_whatever_order_events_come_the_end_is_the_same_online_and_offline(
-    ran: Home, tmp_path: Path, book: LoanBook
-) -> None:
+def test_in_whatever_order_events_come_the_end_is_the_same_online_and_offline(begun: Path, tmp_path: Path) -> None:
     """Every order, one event at a time, each sent twice; some are taken offline in their midst."""
     ends, tables = set(), []
     for number, order in enumerate(permutations(EVENTS)):
-        stream = Stream.over(home_of(ran, tmp_path / str(number)))
+        stream = Stream.over(home_of(begun, tmp_path / str(number)))
         for one in order:
             stream.take([one, one], NOW)
         ends.add(json.dumps(answered(stream, CLIENT, OTHER)))
@@ -358,14 +377,14 @@ def test_a_month_s_file_and_what_was_pushed_of_it_stand_beside_each_other(
     stream.take(EVENTS[:1], NOW)
     materialize(settings)
     october = pd.DataFrame(
-        {"client_id": received["client_id"], "pay_status": 0, "bill_amount": 10.0, "payment_amount": 5.0}
+        {"client_id": received["client_id"].head(CLIENTS), "pay_status": 0, "bill_amount": 10.0, "payment_amount": 5.0}
     )
     landing = Path(settings.landing)
     landing.mkdir(parents=True, exist_ok=True)
     october.to_csv(landing / f"statements-{NEXT}.csv", index=False)
     materialize(settings)
     stored: pd.DataFrame = stream.store.read(f"monthly_statements/{NEXT}", pd.DataFrame)
-    assert len(stored) == 30_001
+    assert len(stored) == CLIENTS + 1
     assert stored.query(f"client_id == {CLIENT}")["bill_amount"].tolist() == [10.0, 350_000.0]
     named = dict(zip(book.feature_names, answered(stream, CLIENT)[CLIENT][1:], strict=True))
     assert named["latest_bill"] == 350_000.0
@@ -399,7 +418,7 @@ def test_before_the_book_was_read_nothing_is_taken(tmp_path: Path) -> None:
     assert stream.events.listed() == ()
 
 
-def test_the_command_takes_lines_and_parquet_and_lists_what_it_refuses(ran: Home, settings: Settings) -> None:
+def test_the_command_takes_lines_and_parquet_and_lists_what_it_refuses(settings: Settings) -> None:
     lines = settings.home / "events.jsonl"
     told = [json.dumps(EVENTS[0]), "{no json", json.dumps({**EVENTS[3], "payment_amount": -77_777})]
     lines.write_text("\n".join(told))
@@ -418,9 +437,9 @@ def test_the_command_takes_lines_and_parquet_and_lists_what_it_refuses(ran: Home
 
 
 @pytest.mark.production
-def test_killed_between_any_two_writes_a_push_is_whole_when_it_is_repeated(ran: Home, tmp_path: Path) -> None:
+def test_killed_between_any_two_writes_a_push_is_whole_when_it_is_repeated(begun: Path, tmp_path: Path) -> None:
     home, start = tmp_path / "home", tmp_path / "start"
-    home_of(ran, home)
+    home_of(begun, home)
     shutil.copytree(home, start)
     with warm(home, "push_drill") as process:
         process.ask("seen")  # it has begun by then, and is done with this home
@@ -483,8 +502,13 @@ def is_open(port: int) -> bool:
 
 
 @pytest.fixture(params=["one machine", "many machines"])
-def platform(request: pytest.FixtureRequest, ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home in which the graph was run; of many machines with record, assets and features in a bucket and in Redis."""
+def platform(
+    request: pytest.FixtureRequest, ran: Home, few_clients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """A home in which the graph was run; of many machines the record, assets and features of few clients elsewhere.
+
+    Redis has what is online, a bucket the rest.
+    """
     home = tmp_path / "home"
     shutil.copytree(ran.settings.home, home)
     monkeypatch.setenv("LOAN_HOME", str(home))
@@ -494,6 +518,7 @@ def platform(request: pytest.FixtureRequest, ran: Home, tmp_path: Path, monkeypa
     server.empty()
     shutil.rmtree(home / "store")
     elsewhere = {
+        "LOAN_SOURCE": str(few_clients),
         "LOAN_STORE": f"{place}/store",
         "LOAN_EVENTS": f"{place}/events",
         "LOAN_FEAST_OFFLINE": f"{place}/feast",

@@ -14,7 +14,7 @@ from loan_assets_tests.test_stream import CLIENT, EVENTS, NOW, OTHER, home_of
 
 
 def test_the_endpoint_follows_what_was_pushed_over_the_sealed_table(places: Places, ran: Home, tmp_path: Path) -> None:
-    settings = home_of(ran, tmp_path / "home")
+    settings = home_of(ran.settings.home, tmp_path / "home")
     stream = Stream.over(settings)
     box = Box(replace(places, online=settings.online))
 
