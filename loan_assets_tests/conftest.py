@@ -39,14 +39,14 @@ PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "eve
 # The files that take longest come first, so that none is left over at the end.
 LONGEST = (
     "test_live",
-    "test_images",
     "test_simulation",
     "test_one_rule",
     "test_runbooks",
+    "test_images",
     "test_spark",
-    "test_stream",
     "test_backup",
     "test_on_kubernetes",
+    "test_stream",
     "test_drills",
 )
 

@@ -27,7 +27,6 @@ MONITORING = ROOT / "deploy" / "monitoring"
 SECONDS = 30.0
 pytestmark = [
     pytest.mark.production,
-    pytest.mark.alone,
     pytest.mark.skipif(
         not (shutil.which("prometheus") and shutil.which("prometheus-alertmanager")),
         reason="no Prometheus here: apt-get install prometheus prometheus-alertmanager",

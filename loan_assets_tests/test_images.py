@@ -12,7 +12,8 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +283,8 @@ def standing() -> dict[str, Any]:
 
 def is_serving(port: int) -> bool:
     """Asks a code server what a cluster's probe asks it."""
-    said: object = DagsterGrpcClient(host="127.0.0.1", port=port).health_check_query()  # type: ignore[no-untyped-call]
+    with redirect_stdout(StringIO()):  # where it tells of what it cannot reach
+        said: object = DagsterGrpcClient(host="127.0.0.1", port=port).health_check_query()  # type: ignore[no-untyped-call]
     return said == "SERVING"
 
 
