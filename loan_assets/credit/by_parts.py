@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Batches = Iterator[pa.RecordBatch]
-# Which month a statement is of, beside its columns, and which group of rows of a file a task reads.
-MONTH, GROUP = "statement_month", "id"
+# Beside the book's columns: which month a statement is of, how many statements of a client there are in all, and which
+# group of rows of a file a task reads.
+MONTH, STATEMENTS, GROUP = "__month", "__statements", "id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +132,11 @@ def features_of(months: Sequence[str], book: InForce, batches: Batches) -> Batch
 
     Args:
         months: those whose features are wanted.
-        batches: every statement of these clients with its month, and their profiles as rows without one.
+        batches: every statement of these clients with its month, and their profiles, with how many statements there
+            are of each, as rows without one.
+
+    Raises:
+        Refusal: when the part lacks a statement of one of its clients, whose features would come out missing.
     """
     here = book.here()
     held = list(filter(len, batches))
@@ -139,9 +144,17 @@ def features_of(months: Sequence[str], book: InForce, batches: Batches) -> Batch
         return
     part = pa.Table.from_batches(held)
     is_profile = part[MONTH].is_null()
-    profiles = part.filter(is_profile).select(names_of(profile_inputs(here))).to_pandas()
-    # Apart before they are pandas's: numbers beside gaps, which the others' columns are, would be no integers any more.
+    # Split while still Arrow's: a row of one kind has gaps in the other's columns, and pandas holds integers beside gaps
+    # as floats.
+    profiles = part.filter(is_profile).select(names_of(profiles_sent(here))).to_pandas()
     said = part.filter(pc.invert(is_profile)).select([*names_of(tables.statements(here)), MONTH]).to_pandas()
+    key = here.key.name
+    there = said[key].value_counts().reindex(profiles[key], fill_value=0)
+    if (there.to_numpy() != profiles[STATEMENTS].to_numpy()).any():
+        raise Refusal(
+            "A task was not given all statements of its clients.",
+            "Take out of LOAN_SPARK_CONF what it says of Spark's optimizer, or unset LOAN_ENGINE.",
+        )
     known = {str(month): rows.drop(columns=MONTH) for month, rows in said.groupby(MONTH)}
     for month in months:
         if month in known:
@@ -149,9 +162,10 @@ def features_of(months: Sequence[str], book: InForce, batches: Batches) -> Batch
             yield from _batches(features.assign(**{MONTH: month}), features_beside_months(here))
 
 
-def profile_inputs(book: LoanBook) -> tuple[Column, ...]:
-    """What formulas read of a client's profile, with the key."""
-    return (book.key, *(column for column in tables.profiles(book) if column.role is Role.FEATURE))
+def profiles_sent(book: LoanBook) -> tuple[Column, ...]:
+    """What formulas read of a client's profile, with the key and how many statements of the client are sent."""
+    count = Column(name=STATEMENTS, role=Role.FACT, kind=Kind.INTEGER, meaning="How many statements there are in all")
+    return (book.key, *(column for column in tables.profiles(book) if column.role is Role.FEATURE), count)
 
 
 def features_beside_months(book: LoanBook) -> tuple[Column, ...]:

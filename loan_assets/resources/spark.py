@@ -48,7 +48,8 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     # A Java process out of memory otherwise goes on without the threads that it lost, and who asked it waits for ever.
     "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
-    # One way for tables of every size: a small one would be part of the plan, and walked over in each step of planning.
+    # One way for tables of every size: up to 48 MB, by default, a table is part of the plan, which is walked over again
+    # and again. No value depends on it.
     "spark.sql.execution.arrow.localRelationThreshold": "0",
 }
 # The codes with which it then ends, by itself or by the system's hand.
@@ -60,7 +61,8 @@ LOCAL = {
     "spark.driver.memory": "4g",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    # A task writes one file for the next, and not one for each of the two hundred parts that Spark plans with.
+    # A task writes one file for the next, and not one for each of the two hundred parts that Spark plans with: on one
+    # machine most of those are empty.
     "spark.shuffle.sort.bypassMergeThreshold": "0",
 }
 # What holds whatever the conf says, for rows depend on it.
@@ -184,35 +186,44 @@ class SparkEngine(Engine):
     ) -> dict[str, pd.DataFrame]:
         """As the embedded engine: all rows of a client are brought into one task, which computes every month asked for.
 
-        Profiles travel as rows among the statements. A join would bring them together too, but Spark is free to spread
-        what it has joined over the tasks as it likes, and takes a repartition after it for done already.
+        Profiles travel as rows among the statements. After a join Spark drops a repartition by the join's own key as
+        redundant, and may then plan the join anew, by which a client's rows come apart.
         """
+        import pandas as pd
         from pyspark.sql import DataFrame
-        from pyspark.sql.functions import lit
+        from pyspark.sql.functions import col, lit
 
         from loan_assets.credit import by_parts, statements
 
+        if not months:
+            return {}  # a session is not opened for nothing
+        key, columns = book.key.name, by_parts.features_beside_months(book)
+        awaited = {month: statements.rows_as_of(month, known, book) for month in months}
         read = sorted({month for asked in months for month in statements.months_read(asked, known, book).values()})
-        clients = self._sent(profiles[by_parts.names_of(by_parts.profile_inputs(book))])
+        counts = pd.concat([known[month][key] for month in read]).value_counts()
+        stated = profiles[key].map(counts).fillna(0).astype("int64")
+        clients = self._sent(
+            profiles.assign(**{by_parts.STATEMENTS: stated})[by_parts.names_of(by_parts.profiles_sent(book))]
+        )
         sent = {month: self._sent(known[month]) for month in read}
-        told, columns = by_parts.InForce.of(book), by_parts.features_beside_months(book)
+        task = partial(by_parts.features_of, tuple(months), by_parts.InForce.of(book))
         with self.told("plan a step"):
             rows = [table.withColumn(by_parts.MONTH, lit(month)) for month, table in sent.items()]
             every = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), [*rows, clients])
-            parts = every.repartition(book.key.name)
-            planned = parts.mapInArrow(partial(by_parts.features_of, tuple(months), told), _ddl(columns))
-        collected = self._collected(planned)
-        found = dict(iter(collected.groupby(by_parts.MONTH)))
+            # Kept where they were computed and fetched month by month, for a driver takes one result of limited size.
+            planned = every.repartition(key).mapInArrow(task, _ddl(columns)).persist()
         computed = {}
         for month in months:
-            features, awaited = found.get(month, collected.head(0)), statements.rows_as_of(month, known, book)
-            if len(features) != awaited:
+            features = self._collected(planned.where(col(by_parts.MONTH) == month).drop(by_parts.MONTH))
+            if len(features) != awaited[month]:
                 raise Refusal(
-                    f"Spark returned {len(features):,} rows of features as of {month} where {awaited:,} were awaited.",
+                    f"Spark returned {len(features):,} rows of features as of {month} where {awaited[month]:,} were "
+                    "awaited.",
                     f"Nothing was stored; see {self.log}, then run again.",
                 )
-            order = [book.key.name, tables.CREATED_TIME.name]
-            computed[month] = features.drop(columns=by_parts.MONTH).sort_values(order, ignore_index=True)
+            computed[month] = features.sort_values([key, tables.CREATED_TIME.name], ignore_index=True)
+        with self.told("let go of a table"):
+            planned.unpersist()
         return computed
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 
 from loan_assets.books import LoanBook, tables
 from loan_assets.books.calendar import months_of
+from loan_assets.books.tables import CREATED_TIME
 from loan_assets.credit import by_parts, statements
 from loan_assets.credit.by_parts import InForce
 from loan_assets.credit.conformance import Breach
@@ -69,36 +72,81 @@ def test_statements_and_features_of_parts_are_those_of_the_whole(received: pd.Da
         parts = gathered(by_parts.statements_of(month, told, iter([*in_batches(rows), *in_batches(rows.head(0))])))
         pd.testing.assert_frame_equal(parts, whole, check_exact=True)
     profiles = statements.profiles_of(rows, book)
-    asked = months_of(book)[3:5]
-    halves = [(profiles["client_id"] % 2 == rest).to_numpy() for rest in (0, 1)]
-    halved = [
-        by_parts.features_of(
-            asked, told, together({month: table[half] for month, table in known.items()}, profiles[half])
-        )
-        for half in halves
-    ]
-    computed = pd.concat([gathered(part) for part in halved])
-    for month in asked:
+    first, second = asked = months_of(book)[3:5]
+    # What became known later, and a month of which one part has nothing.
+    late = known[first].head(50).assign(bill_amount=5.0)
+    late[CREATED_TIME.name] += timedelta(days=70)
+    known[first] = pd.concat([known[first], late], ignore_index=True)
+    known[second] = known[second][known[second]["client_id"] % 2 == 0].reset_index(drop=True)
+    given = [as_given(of_rest(known, rest), profiles[profiles["client_id"] % 2 == rest]) for rest in (0, 1)]
+    computed = pd.concat([gathered(by_parts.features_of(asked, told, batches)) for batches in given])
+    for month, count in zip(asked, (2_050, 1_000), strict=True):
         whole = statements.features_as_of(month, known, profiles, book)
         of_parts = computed[computed[by_parts.MONTH] == month].drop(columns=by_parts.MONTH)
-        pd.testing.assert_frame_equal(of_parts.sort_values("client_id", ignore_index=True), whole, check_exact=True)
+        ordered = of_parts.sort_values(["client_id", CREATED_TIME.name], ignore_index=True)
+        pd.testing.assert_frame_equal(ordered, whole, check_exact=True)
+        assert len(whole) == count
         assert whole[[column.name for column in tables.feature_values(book)]].isna().to_numpy().any()
 
 
-def together(known: dict[str, pd.DataFrame], profiles: pd.DataFrame) -> by_parts.Batches:
-    """Statements with their month and profiles without one, as a task is given them: in any order, integers kept."""
-    inputs = profiles[["client_id", "credit_limit", "education"]]
+def of_rest(known: dict[str, pd.DataFrame], rest: int) -> dict[str, pd.DataFrame]:
+    """The statements of every other client."""
+    return {month: table[table["client_id"] % 2 == rest] for month, table in known.items()}
+
+
+def as_given(known: dict[str, pd.DataFrame], profiles: pd.DataFrame) -> by_parts.Batches:
+    """Statements with their month and profiles without one, as a task is given them, in any order."""
+    counts = pd.concat([table["client_id"] for table in known.values()]).value_counts()
+    stated = profiles["client_id"].map(counts).fillna(0).astype("int64")
+    inputs = profiles[["client_id", "credit_limit", "education"]].assign(**{by_parts.STATEMENTS: stated})
     rows = [*(table.assign(**{by_parts.MONTH: month}) for month, table in known.items()), inputs]
     arrow = [pa.Table.from_pandas(table, preserve_index=False) for table in rows]
     mixed = pa.concat_tables(arrow, promote_options="default")
     return iter(mixed.take(np.random.default_rng(3).permutation(len(mixed))).to_batches(max_chunksize=700))
 
 
+def test_a_task_hands_on_integers_as_integers(
+    received: pd.DataFrame, book: LoanBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both kinds of rows are in one table, where each has gaps in the other's columns."""
+    seen: list[pd.Series[Any]] = []
+
+    def as_of(month: str, known: dict[str, pd.DataFrame], profiles: pd.DataFrame, book: LoanBook) -> pd.DataFrame:
+        seen.extend([profiles.dtypes, known[month].dtypes])
+        return computed(month, known, profiles, book)
+
+    computed = statements.features_as_of
+    monkeypatch.setattr(statements, "features_as_of", as_of)
+    month, few = months_of(book)[0], received.head(9)
+    table, profiles = statements.month_of_statements(few, month, book), statements.profiles_of(few, book)
+    list(by_parts.features_of([month], InForce.of(book), as_given({month: table}, profiles)))
+    of_profiles, of_statements = seen
+    assert of_profiles[["client_id", "credit_limit", "education"]].equals(
+        profiles.dtypes[["client_id", "credit_limit", "education"]]
+    )
+    assert of_statements.equals(table.dtypes)
+
+
+def test_a_task_that_was_not_given_every_statement_of_its_clients_computes_nothing(
+    received: pd.DataFrame, book: LoanBook
+) -> None:
+    month, few = months_of(book)[0], received.head(9)
+    table, profiles = statements.month_of_statements(few, month, book), statements.profiles_of(few, book)
+    rows = pa.Table.from_batches(list(as_given({month: table}, profiles))).to_pandas()
+    for lost in (0, 4):
+        without = rows.drop(index=rows.index[rows[by_parts.MONTH].notna()][lost])
+        batches = pa.Table.from_pandas(without, schema=pa.Table.from_pandas(rows).schema, preserve_index=False)
+        with pytest.raises(Refusal, match="not given all statements of its clients"):
+            list(by_parts.features_of([month], InForce.of(book), iter(batches.to_batches())))
+
+
 def test_clients_without_a_statement_in_the_month_have_no_features(received: pd.DataFrame, book: LoanBook) -> None:
     first, second, *_ = months_of(book)
     few = received.head(9)
     earlier, profiles = statements.month_of_statements(few, first, book), statements.profiles_of(few, book)
-    assert list(by_parts.features_of([second], InForce.of(book), together({first: earlier}, profiles))) == []
+    assert list(by_parts.features_of([second], InForce.of(book), as_given({first: earlier}, profiles))) == []
+    of_nobody = {first: earlier.head(0)}
+    assert list(by_parts.features_of([first], InForce.of(book), as_given(of_nobody, profiles))) == []
     assert list(by_parts.features_of([second], InForce.of(book), iter([]))) == []
 
 
