@@ -144,8 +144,8 @@ def features_of(months: Sequence[str], book: InForce, batches: Batches) -> Batch
         return
     part = pa.Table.from_batches(held)
     is_profile = part[MONTH].is_null()
-    # Split while still Arrow's: a row of one kind has gaps in the other's columns, and pandas holds integers beside gaps
-    # as floats.
+    # Split while it is Arrow: rows of one kind have gaps in the other's columns, and integers beside gaps would become
+    # floats in pandas.
     profiles = part.filter(is_profile).select(names_of(profiles_sent(here))).to_pandas()
     said = part.filter(pc.invert(is_profile)).select([*names_of(tables.statements(here)), MONTH]).to_pandas()
     key = here.key.name
