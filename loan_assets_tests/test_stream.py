@@ -43,7 +43,6 @@ from loan_assets.stream import Stream
 from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.kill_drill import warm
 from loan_assets_tests.resources.test_landing import graph_of
-from loan_assets_tests.resources.test_loan_source import in_source_words
 from loan_assets_tests.services import free_port, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,22 +68,22 @@ EVENTS = (
 
 
 @pytest.fixture(scope="module")
-def few_clients(received: pd.DataFrame, book: LoanBook, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The delivered book of the real table's first clients: ten times as many would be written online ten times."""
-    source = tmp_path_factory.mktemp("delivered") / "few.csv"
-    in_source_words(received.head(CLIENTS), book).to_csv(source, index=False)
-    return source
+def begun(received: pd.DataFrame, book: LoanBook, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with what the stream needs, made by the graph from the first clients of the real table.
+
+    Their rows are put where the graph finds what was delivered, for it takes no book that is not whole.
+    """
+    settings = Settings.from_environment({"LOAN_HOME": str(tmp_path_factory.mktemp("begun"))})
+    clients = received.head(CLIENTS)
+    put(Stream.over(settings), {"raw_loan_book": clients, "client_profiles": profiles_of(clients, book)})
+    materialize(settings)
+    return settings.home
 
 
-@pytest.fixture(scope="module")
-def begun(few_clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with what the stream needs of these clients, made by the graph."""
-    home = tmp_path_factory.mktemp("begun")
-    materialize(
-        Settings.from_environment({"LOAN_HOME": str(home), "LOAN_SOURCE": str(few_clients)}),
-        *("raw_loan_book", "client_profiles"),
-    )
-    return home
+def put(stream: Stream, shelves: dict[str, pd.DataFrame]) -> None:
+    """Have tables stored as if the graph had made them."""
+    for shelf, table in shelves.items():
+        stream.store.store.write(shelf, lambda folder, table=table: write_table(table, folder / TABLE))  # type: ignore[misc]
 
 
 def home_of(other: Path, place: Path) -> Settings:
@@ -263,8 +262,7 @@ def few(received: pd.DataFrame, book: LoanBook, place: Path) -> Stream:
     settings = Settings.from_environment({"LOAN_HOME": str(place)})
     stream, clients = Stream.over(settings), received.head(40)
     tables = {f"monthly_statements/{month}": month_of_statements_in(clients, month, book) for month in months_of(book)}
-    for shelf, table in {"client_profiles": profiles_of(clients, book), **tables}.items():
-        stream.store.store.write(shelf, lambda folder, table=table: write_table(table, folder / TABLE))  # type: ignore[misc]
+    put(stream, {"client_profiles": profiles_of(clients, book), **tables})
     return stream
 
 
@@ -502,13 +500,8 @@ def is_open(port: int) -> bool:
 
 
 @pytest.fixture(params=["one machine", "many machines"])
-def platform(
-    request: pytest.FixtureRequest, ran: Home, few_clients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Settings:
-    """A home in which the graph was run; of many machines the record, assets and features of few clients elsewhere.
-
-    Redis has what is online, a bucket the rest.
-    """
+def platform(request: pytest.FixtureRequest, ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home in which the graph was run; of many machines with record, assets and features in a bucket and in Redis."""
     home = tmp_path / "home"
     shutil.copytree(ran.settings.home, home)
     monkeypatch.setenv("LOAN_HOME", str(home))
@@ -518,7 +511,6 @@ def platform(
     server.empty()
     shutil.rmtree(home / "store")
     elsewhere = {
-        "LOAN_SOURCE": str(few_clients),
         "LOAN_STORE": f"{place}/store",
         "LOAN_EVENTS": f"{place}/events",
         "LOAN_FEAST_OFFLINE": f"{place}/feast",
