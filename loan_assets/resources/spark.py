@@ -67,6 +67,8 @@ LOCAL = {
 }
 # What holds whatever the conf says, for rows depend on it.
 FIXED = {"spark.app.name": "loan_assets", "spark.sql.session.timeZone": "UTC"}
+# Rows of features in one result: some 500 MB, of which a driver by default takes twice as much.
+ROWS_AT_ONCE = 4_000_000
 EMBEDDED = "or unset LOAN_ENGINE: the embedded engine gives the same rows"
 
 
@@ -191,7 +193,7 @@ class SparkEngine(Engine):
         """
         import pandas as pd
         from pyspark.sql import DataFrame
-        from pyspark.sql.functions import col, lit
+        from pyspark.sql.functions import lit
 
         from loan_assets.credit import by_parts, statements
 
@@ -206,24 +208,24 @@ class SparkEngine(Engine):
             profiles.assign(**{by_parts.STATEMENTS: stated})[by_parts.names_of(by_parts.profiles_sent(book))]
         )
         sent = {month: self._sent(known[month]) for month in read}
-        task = partial(by_parts.features_of, tuple(months), by_parts.InForce.of(book))
         with self.told("plan a step"):
             rows = [table.withColumn(by_parts.MONTH, lit(month)) for month, table in sent.items()]
-            every = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), [*rows, clients])
-            # Kept where they were computed and fetched month by month, for a driver takes one result of limited size.
-            planned = every.repartition(key).mapInArrow(task, _ddl(columns)).persist()
+            parts = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), [*rows, clients]).repartition(key)
         computed = {}
-        for month in months:
-            features = self._collected(planned.where(col(by_parts.MONTH) == month).drop(by_parts.MONTH))
-            if len(features) != awaited[month]:
-                raise Refusal(
-                    f"Spark returned {len(features):,} rows of features as of {month} where {awaited[month]:,} were "
-                    "awaited.",
-                    f"Nothing was stored; see {self.log}, then run again.",
-                )
-            computed[month] = features.sort_values([key, tables.CREATED_TIME.name], ignore_index=True)
-        with self.told("let go of a table"):
-            planned.unpersist()
+        for group in _groups(awaited):
+            task = partial(by_parts.features_of, group, by_parts.InForce.of(book))
+            with self.told("plan a step"):
+                planned = parts.mapInArrow(task, _ddl(columns))
+            collected = self._collected(planned)
+            found = dict(iter(collected.groupby(by_parts.MONTH)))
+            for month in group:
+                features = found.pop(month, collected.head(0)).drop(columns=by_parts.MONTH)
+                if len(features) != awaited[month]:
+                    raise Refusal(
+                        f"Spark returned {len(features):,} rows of features as of {month}, not {awaited[month]:,}.",
+                        f"Nothing was stored; see {self.log}, then run again.",
+                    )
+                computed[month] = features.sort_values([key, tables.CREATED_TIME.name], ignore_index=True)
         return computed
 
     @property
@@ -332,6 +334,17 @@ class SparkEngine(Engine):
                 os.dup2(screen, end)
                 os.close(screen)
             os.close(kept)
+
+
+def _groups(rows: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
+    """Months that are fetched in one result, which has a row for each of these, in their order."""
+    group: tuple[str, ...] = ()
+    for month, count in rows.items():
+        if group and sum(rows[one] for one in group) + count > ROWS_AT_ONCE:
+            yield group
+            group = ()
+        group = (*group, month)
+    yield group
 
 
 def _java_ended_with(patience: float = 0) -> int | None:

@@ -29,6 +29,7 @@ from loan_assets.books.calendar import month_after, months_of
 from loan_assets.books.tables import CREATED_TIME, EVENT_TIME
 from loan_assets.credit import statements
 from loan_assets.refusal import Refusal
+from loan_assets.resources import spark as module
 from loan_assets.resources.engine import Delivered, Engine
 from loan_assets.resources.feature_store import FeatureStoreDoor
 from loan_assets.resources.landing import Landing
@@ -271,9 +272,14 @@ def test_a_broken_delivery_is_refused_in_the_same_words(
         LoanSource(location=str(tmp_path / "cut.parquet")).read(book, spark)
 
 
+def test_months_are_fetched_in_results_of_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 5)
+    assert list(module._groups({"a": 2, "b": 3, "c": 9, "d": 4, "e": 2})) == [("a", "b"), ("c",), ("d",), ("e",)]
+
+
 @pytest.mark.production
 def test_statements_and_features_are_the_same_bits(
-    spark: SparkEngine, received: pd.DataFrame, book: LoanBook, tmp_path: Path
+    spark: SparkEngine, received: pd.DataFrame, book: LoanBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the real 30,000 clients and every month; also of a month that arrived later, when some had left."""
     months, profiles = months_of(book), statements.profiles_of(received, book)
@@ -295,6 +301,7 @@ def test_statements_and_features_are_the_same_bits(
     late = known[months[-2]].sample(n=500, random_state=2).assign(bill_amount=5.0)
     late[CREATED_TIME.name] += timedelta(days=70)
     known[months[-2]] = pd.concat([known[months[-2]].iloc[:-100], late], ignore_index=True)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 70_000)  # two months a result
     here, there = (engine.features_of(every, known, profiles, book) for engine in (EMBEDDED, spark))
     assert {month: differing(there[month], here[month]) for month in every} == dict.fromkeys(every, 0)
     assert {month: len(table) for month, table in there.items()} == {
@@ -337,37 +344,6 @@ def test_what_feast_joins_on_spark_is_what_it_joins_on_duckdb(
     assert training["utilisation"].notna().all()
     assert others["utilisation"].isna().any()
     assert (others["utilisation"] == 9.0).any()
-
-
-@pytest.mark.production
-def test_a_session_is_opened_when_it_is_needed_and_ends_with_the_run(spark: SparkEngine, tmp_path: Path) -> None:
-    from pyspark import SparkContext
-
-    spark.stop()
-    engine = SparkEngine(master="local[1]", conf="", folder=str(tmp_path))
-
-    @dg.asset
-    def idle(engine: Engine) -> bool:
-        return SparkContext._active_spark_context is None
-
-    @dg.asset
-    def busy(engine: Engine, idle: bool) -> tuple[bool, str]:
-        assert isinstance(engine, SparkEngine)
-        return idle, str(engine.session.conf.get("spark.sql.session.timeZone"))
-
-    ran = dg.materialize([idle, busy], resources={"engine": engine}, instance=dg.DagsterInstance.ephemeral())
-    assert ran.output_for_node("busy") == (True, "UTC")
-    assert SparkContext._active_spark_context is None
-    assert (tmp_path / "spark.log").stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.production
-def test_a_machine_that_computes_by_another_book_stops_the_run(
-    spark: SparkEngine, received: pd.DataFrame, book: LoanBook
-) -> None:
-    another = replace(book, as_of=book.as_of.replace(day=28))
-    with pytest.raises(Refusal, match=f"On a machine of the cluster: This machine computes by the book {book.digest}"):
-        spark.statements_of(months_of(book)[-1:], received, another)
 
 
 @dataclass(frozen=True)
@@ -440,6 +416,37 @@ def where_java_runs() -> list[Path]:
     """The folders in which Java processes work: a driver's is the home, an executor's is below its worker's."""
     running = psutil.process_iter(["name", "cwd"])
     return [Path(process.info["cwd"]) for process in running if process.info["name"] == "java" and process.info["cwd"]]
+
+
+@pytest.mark.production
+def test_a_session_is_opened_when_it_is_needed_and_ends_with_the_run(spark: SparkEngine, tmp_path: Path) -> None:
+    from pyspark import SparkContext
+
+    spark.stop()
+    engine = SparkEngine(master="local[1]", conf="", folder=str(tmp_path))
+
+    @dg.asset
+    def idle(engine: Engine) -> bool:
+        return SparkContext._active_spark_context is None
+
+    @dg.asset
+    def busy(engine: Engine, idle: bool) -> tuple[bool, str]:
+        assert isinstance(engine, SparkEngine)
+        return idle, str(engine.session.conf.get("spark.sql.session.timeZone"))
+
+    ran = dg.materialize([idle, busy], resources={"engine": engine}, instance=dg.DagsterInstance.ephemeral())
+    assert ran.output_for_node("busy") == (True, "UTC")
+    assert SparkContext._active_spark_context is None
+    assert (tmp_path / "spark.log").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.production
+def test_a_machine_that_computes_by_another_book_stops_the_run(
+    spark: SparkEngine, received: pd.DataFrame, book: LoanBook
+) -> None:
+    another = replace(book, as_of=book.as_of.replace(day=28))
+    with pytest.raises(Refusal, match=f"On a machine of the cluster: This machine computes by the book {book.digest}"):
+        spark.statements_of(months_of(book)[-1:], received, another)
 
 
 @pytest.mark.production
