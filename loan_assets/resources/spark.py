@@ -191,32 +191,23 @@ class SparkEngine(Engine):
         Profiles travel as rows among the statements. After a join Spark drops a repartition by the join's own key as
         redundant, and may then plan the join anew, by which a client's rows come apart.
         """
-        import pandas as pd
-        from pyspark.sql import DataFrame
         from pyspark.sql.functions import lit
 
         from loan_assets.credit import by_parts, statements
 
         if not months:
             return {}  # a session is not opened for nothing
-        key, columns = book.key.name, by_parts.features_beside_months(book)
         awaited = {month: statements.rows_as_of(month, known, book) for month in months}
-        read = sorted({month for asked in months for month in statements.months_read(asked, known, book).values()})
-        counts = pd.concat([known[month][key] for month in read]).value_counts()
-        stated = profiles[key].map(counts).fillna(0).astype("int64")
-        clients = self._sent(
-            profiles.assign(**{by_parts.STATEMENTS: stated})[by_parts.names_of(by_parts.profiles_sent(book))]
-        )
-        sent = {month: self._sent(known[month]) for month in read}
-        with self.told("plan a step"):
-            rows = [table.withColumn(by_parts.MONTH, lit(month)) for month, table in sent.items()]
-            parts = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), [*rows, clients]).repartition(key)
+        sent: dict[str, DataFrame] = {}
         computed = {}
         for group in _groups(awaited):
-            task = partial(by_parts.features_of, group, by_parts.InForce.of(book))
-            with self.told("plan a step"):
-                planned = parts.mapInArrow(task, _ddl(columns))
-            collected = self._collected(planned)
+            read = {month for asked in group for month in statements.months_read(asked, known, book).values()}
+            for month in sorted(read - set(sent)):
+                table = self._sent(known[month])
+                with self.told("plan a step"):
+                    sent[month] = table.withColumn(by_parts.MONTH, lit(month))
+            stated = {month: known[month] for month in sorted(read)}
+            collected = self._computed(group, [sent[month] for month in stated], _counted(stated, profiles, book), book)
             found = dict(iter(collected.groupby(by_parts.MONTH)))
             for month in group:
                 features = found.pop(month, collected.head(0)).drop(columns=by_parts.MONTH)
@@ -225,8 +216,24 @@ class SparkEngine(Engine):
                         f"Spark returned {len(features):,} rows of features as of {month}, not {awaited[month]:,}.",
                         f"Nothing was stored; see {self.log}, then run again.",
                     )
-                computed[month] = features.sort_values([key, tables.CREATED_TIME.name], ignore_index=True)
+                order = [book.key.name, tables.CREATED_TIME.name]
+                computed[month] = features.sort_values(order, ignore_index=True)
         return computed
+
+    def _computed(
+        self, months: tuple[str, ...], rows: Sequence[DataFrame], profiles: pd.DataFrame, book: LoanBook
+    ) -> pd.DataFrame:
+        """The features as of some months, beside the month: one shuffle of statements and profiles, then the tasks."""
+        from pyspark.sql import DataFrame
+
+        from loan_assets.credit import by_parts
+
+        clients, task = self._sent(profiles), partial(by_parts.features_of, months, by_parts.InForce.of(book))
+        with self.told("plan a step"):
+            every = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), [*rows, clients])
+            parts = every.repartition(book.key.name)
+            planned = parts.mapInArrow(task, _ddl(by_parts.features_beside_months(book)))
+        return self._collected(planned)
 
     @property
     def offline_store(self) -> str:
@@ -334,6 +341,18 @@ class SparkEngine(Engine):
                 os.dup2(screen, end)
                 os.close(screen)
             os.close(kept)
+
+
+def _counted(known: Mapping[str, pd.DataFrame], profiles: pd.DataFrame, book: LoanBook) -> pd.DataFrame:
+    """Profiles as tasks are given them: each with how many statements there are of its client."""
+    import pandas as pd
+
+    from loan_assets.credit import by_parts
+
+    key = book.key.name
+    counts = pd.concat([table[key] for table in known.values()]).value_counts()
+    stated = profiles[key].map(counts).fillna(0).astype("int64")
+    return profiles.assign(**{by_parts.STATEMENTS: stated})[by_parts.names_of(by_parts.profiles_sent(book))]
 
 
 def _groups(rows: Mapping[str, int]) -> Iterator[tuple[str, ...]]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,6 +42,10 @@ from loan_assets_tests.services import free_port, until
 from loan_assets_tests.test_lifecycle import digests
 
 EMBEDDED = Engine()
+COMPUTED = (
+    *("raw_loan_book", "client_profiles", "monthly_statements", "default_outcomes"),
+    *("borrower_features", "feature_definitions", "training_set"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -410,6 +415,37 @@ def test_the_first_build_on_a_cluster_stores_what_the_embedded_one_stores(
     one, other = (replace(each.read("champion", Champion), seconds=0.0) for each in champions)
     assert one == other
     until(lambda: not any(place == home or cluster.work in place.parents for place in where_java_runs()), 30)
+
+
+@pytest.mark.production
+def test_on_this_machine_the_engine_s_name_is_enough_and_what_it_computes_is_stored_the_same(
+    installed: None, ran: Home, tmp_path: Path
+) -> None:
+    """Every asset that Spark computes, by the graph's own job in a process of its own, on every core."""
+    code = f"""
+import dagster as dg
+from loan_assets.definitions import defs
+from loan_assets.home import prepare
+from loan_assets.running import QUIET, months_there
+from loan_assets.settings import Settings
+
+settings = prepare(Settings.from_environment())
+months = months_there(settings)
+tags = {{"dagster/asset_partition_range_start": months[0], "dagster/asset_partition_range_end": months[-1]}}
+with dg.DagsterInstance.get() as instance:
+    ran = defs.resolve_job_def("whole_graph").execute_in_process(
+        run_config=QUIET, instance=instance, tags=tags, asset_selection=[dg.AssetKey(name) for name in {COMPUTED}]
+    )
+"""
+    environment = {**os.environ, "LOAN_ENGINE": "spark", "LOAN_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    on_spark, embedded = digests(tmp_path / "store"), digests(ran.settings.store)
+    assert {shelf.split("/")[0] for shelf in on_spark} == set(COMPUTED)
+    assert on_spark == {shelf: embedded[shelf] for shelf in on_spark}
+    until(lambda: tmp_path not in where_java_runs(), 30)
 
 
 def where_java_runs() -> list[Path]:
