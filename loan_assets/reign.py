@@ -213,10 +213,10 @@ class Reign:
         return self.decisions.record(GATE, last.date, actions, situation, evidence, after=last.number)
 
     def put_in_force(self) -> Step | None:
-        """Make alias and pointer follow the journal; None where the champion does already.
+        """Make pointer and alias follow the journal; None where the champion does already.
 
-        The release is verified before anything moves, and the pointer, which serving follows, moves last. A challenger
-        that takes over by steps stands beside it then, or no longer does.
+        The release is verified before anything moves. A challenger that takes over by steps stands beside it then, or
+        no longer does.
         """
         last = self.begun()
         if last is None:
@@ -238,14 +238,21 @@ class Reign:
         return self.registry.aliases().get(CHAMPION) == last.situation.champion
 
     def _crowned(self, last: Step) -> Step:
-        number, releases = last.situation.champion, self.history.releases
+        """Move MLflow's alias and the pointer, which serving follows, to the champion of the journal.
+
+        MLflow refuses whom no gate has judged and comes first then; who was champion before waits for it no second.
+        """
+        number, releases, steps = last.situation.champion, self.history.releases, self.decisions.steps()
         digest, _ = releases.shelf_of(number)
-        self.registry.promote(number)
+        was_champion = any(step.kind == MOVED and step.evidence["version"] == number for step in steps)
+        if not was_champion:
+            self.registry.promote(number)
         releases.crown(number, digest)
-        steps = self.decisions.steps()
         decided = _decision_for(steps[: last.number], number)
         before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
         seconds = (datetime.now(UTC) - datetime.fromisoformat(decided.at)).total_seconds()
+        if was_champion:
+            self.registry.promote(number)
         evidence = {
             "version": number,
             "before": before,

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,7 @@ from loan_assets.reign import RETRAIN, SUCCEED, Reign
 from loan_assets.release import ORIGIN, REFERENCE, write_release
 from loan_assets.resources.asset_store import _save
 from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, STAGED, WATCH
+from loan_assets.resources.experiments import alone
 from loan_assets.resources.live_history import Memory
 from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate
@@ -43,6 +45,7 @@ from loan_assets.sensors import act_on_decisions
 from loan_assets.standing import Mode
 from loan_assets_tests.conftest import Home
 from loan_assets_tests.kill_drill import FIRST_DAY, Warm, last_of, on_trial, reign_of, warm
+from loan_assets_tests.services import until
 
 DAYS = ("2026-02-02", "2026-02-03", "2026-02-04", "2026-02-05", "2026-02-06")
 BY_STEPS = Promotion(by_steps=True, shadow_answers=60, canary_answers=25)
@@ -168,6 +171,20 @@ def test_a_person_brings_the_last_champion_back_with_the_cause_on_record(reign: 
     reign.roll_back(1, "an older one", "the engineer on call")
     assert in_force(reign) == (1, 1)
     assert last_of(reign).situation.archived == (3, 2)
+
+
+def test_who_comes_back_answers_before_mlflow_does_and_its_alias_follows(reign: Reign) -> None:
+    reign.approve(2, "first", "the board")
+    with ThreadPoolExecutor() as pool:
+        with alone(reign.registry.tracking_uri, "registry"):
+            returning = pool.submit(reign.roll_back, 1, "complaints", "the engineer on call")
+            until(lambda: in_force(reign) == (1, 2), 30)
+            # Were it killed now, the alias would be somebody's to move.
+            assert reign.what_is_due() == SUCCEED
+        _, moved = returning.result(timeout=30)
+    assert moved is not None
+    assert in_force(reign) == (1, 1)
+    assert reign.what_is_due() is None
 
 
 def test_what_never_was_champion_does_not_come_back(reign: Reign) -> None:
