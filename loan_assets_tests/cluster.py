@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,7 +56,8 @@ class Pod:
 
     manifest: Manifest
     folder: Path
-    process: psutil.Popen | None = None
+    # Several threads ask it for its end, which psutil's own Popen does not stand: it may tell one of them 0.
+    process: subprocess.Popen[bytes] | None = None
     reason: str = ""
     since: float = field(default_factory=time.time)
 
@@ -77,8 +79,11 @@ class Pod:
 
     def code(self) -> int:
         """As a container's: 128 and the signal, where one ended it."""
-        code = self.process.poll() if self.process else 1
-        return 128 - code if code < 0 else int(code)
+        if self.process is None:
+            return 1
+        code = self.process.poll()
+        assert code is not None, f"{self.name} still runs"
+        return 128 - code if code < 0 else code
 
     def end(self, grace: float) -> None:
         """Ask it to end, and end it."""
@@ -87,14 +92,15 @@ class Pod:
         self.process.terminate()
         try:
             self.process.wait(grace)
-        except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
             self.kill("Error")
 
     def kill(self, reason: str) -> None:
         """End it as a node that goes, or the kernel, does."""
         self.reason = self.reason or reason
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself meanwhile
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def memory(self) -> int:
@@ -103,7 +109,8 @@ class Pod:
             return 0
         held = 0
         try:
-            for one in (self.process, *self.process.children(recursive=True)):
+            own = psutil.Process(self.process.pid)
+            for one in (own, *own.children(recursive=True)):
                 held += one.memory_info().rss
         except psutil.NoSuchProcess:
             pass  # it ended while it was looked at
@@ -184,7 +191,7 @@ class Cluster:
             folder.rmdir()
         self._alone.release()
 
-    def inside(self, command: Sequence[str], account: str, volumes: Manifest, log: Path) -> psutil.Popen:
+    def inside(self, command: Sequence[str], account: str, volumes: Manifest, log: Path) -> subprocess.Popen[bytes]:
         """A process as in a pod of the cluster: with its account's token, and with a pod's volumes mounted.
 
         Args:
@@ -204,7 +211,7 @@ class Cluster:
             "KUBERNETES_SERVICE_PORT": str(self.port),
         }
         with log.open("ab") as target:
-            return psutil.Popen(
+            return subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", script, "pod", *command],
                 env=environment,
                 stdout=target,
