@@ -26,6 +26,11 @@ telemetry:
 nux:
   enabled: false
 # Runs that sensors, schedules and people ask for wait for each other: the embedded stores have one writer.
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
 concurrency:
   runs:
     max_concurrent_runs: 1

@@ -72,7 +72,7 @@ class Installation:
 ELSEWHERE = "on a cluster" if why_not() is None else "on other machines"
 
 
-@pytest.fixture(params=["on one machine", pytest.param(ELSEWHERE, marks=(pytest.mark.production, pytest.mark.alone))])
+@pytest.fixture(params=["on one machine", pytest.param(ELSEWHERE, marks=pytest.mark.production)])
 def installation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """The platform as it is without settings, and on Postgres, Redis and S3: the same happens."""
     if request.param == "on one machine":

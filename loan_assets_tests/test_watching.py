@@ -30,7 +30,6 @@ from loan_assets_tests.test_monitoring_rules import ALERTS, EVERY, NAMES, RECORD
 
 pytestmark = [
     pytest.mark.production,
-    pytest.mark.alone,
     pytest.mark.skipif(not shutil.which("prometheus"), reason="no Prometheus here: apt-get install prometheus"),
 ]
 # What gives nothing in a platform that is well and rests on folders, and why.
