@@ -53,9 +53,7 @@ $(VENV)/.spark: deploy/spark.lock $(VENV)/.ready
 
 # The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves; the graph on Spark.
 test-production: setup $(VENV)/.spark
-	@$(BIN)/pytest $(AT_ONCE) -m "production and not alone" -rs || \
-	  { [ $$? = 1 ] && $(BIN)/pytest $(ALONE) -m "production and not alone" -rs; }
-	@$(BIN)/pytest -m "production and alone" -rs
+	@$(BIN)/pytest $(AT_ONCE) -m production -rs || { [ $$? = 1 ] && $(BIN)/pytest $(ALONE) -m production -rs; }
 
 # The endpoint's tests of endurance at full length, about half an hour; `make test` runs them in short.
 drill: setup
