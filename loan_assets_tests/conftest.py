@@ -36,13 +36,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "events", "bentos", "outcomes", "landing")
 
 
-# The files that take longest come first, so that none is left over at the end.
+# The files that take longest come first, so that none is left over at the end. Two that need the same platform prepared
+# do not stand beside each other: one would wait for the other.
 LONGEST = (
     "test_live",
     "test_simulation",
     "test_one_rule",
-    "test_runbooks",
     "test_images",
+    "test_runbooks",
     "test_spark",
     "test_backup",
     "test_on_kubernetes",
