@@ -40,15 +40,17 @@ PLACES = ("store", "feast_offline", "releases", "predictions", "decisions", "eve
 # do not stand beside each other: one would wait for the other.
 LONGEST = (
     "test_live",
+    "test_images",
+    "test_spark",
     "test_simulation",
     "test_one_rule",
-    "test_images",
     "test_runbooks",
-    "test_spark",
-    "test_backup",
     "test_on_kubernetes",
+    "test_backup",
+    "test_lifecycle",
     "test_stream",
     "test_drills",
+    "test_reign",
 )
 
 

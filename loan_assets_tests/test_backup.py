@@ -514,7 +514,6 @@ def test_from_nothing_to_a_platform_that_serves_the_same(
     assert len(after.log) == len(before.log) + 2
 
 
-@pytest.mark.production
 def test_a_restore_killed_at_any_instant_is_run_again(kept: str, tmp_path: Path, ran: Home) -> None:
     new, began = fresh(tmp_path), time.monotonic()
     with warm(tmp_path, "restore_drill") as drill:
@@ -550,7 +549,6 @@ def files_below(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.production
 def test_runs_that_were_going_on_are_ended_when_their_history_is_restored(home: Settings, tmp_path: Path) -> None:
     with dg.DagsterInstance.from_config(str(home.dagster_home)) as instance:
         (known, *_) = instance.get_runs()

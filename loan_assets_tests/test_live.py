@@ -48,6 +48,8 @@ BAD, CALM = "sudden-shift", "quiet"
 # From this day on the world is what it was.
 RETURNS = 4
 ROWS = 600
+# What makes another version champion.
+CROWNING = (Kind.PROMOTE, Kind.ROLLBACK)
 
 
 @pytest.fixture
@@ -303,7 +305,7 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
         assert retraining.dagster_run.is_success
         within(60, "retraining after the outcomes were taken in", (retraining.start_time or 0) - settled)
         assert ordered.date == days[3]
-        promoted = moved(decisions, 2)
+        promoted = carried_out(decisions)
         eventually(lambda: caller.has_moved_to(2), 30, "the endpoint did not follow the promotion")
         within(5, "every answer by the promoted version", caller.last_by_another(2, promoted))
         for place in range(RETURNS, RETURNS + 3):
@@ -312,7 +314,7 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
         ((_, back),) = decided(Kind.ROLLBACK)
         assert back.version == 1
         eventually(lambda: caller.has_moved_to(1), 90, "the endpoint did not follow the return")
-        within(5, "every answer by the version that came back", caller.last_by_another(1, moved(decisions, 1)))
+        within(5, "every answer by the version that came back", caller.last_by_another(1, carried_out(decisions)))
         eventually(lambda: not busy(instance), 60, "something still runs")
         asked_at = time.time()
         command = ("rollback", "--version", "2", "--why", "a drill")
@@ -328,10 +330,19 @@ def test_a_changed_world_is_noticed_learned_promoted_and_left_again_unattended( 
     assert decided(Kind.ROLLBACK)[-1][1].cause.startswith("a drill")
 
 
-def moved(decisions: Decisions, version: int) -> float:
-    """When a version was last put in force."""
-    found = [step for step in decisions.steps() if step.kind == MOVED and step.evidence["version"] == version]
-    return datetime.fromisoformat(found[-1].at).timestamp()
+def carried_out(decisions: Decisions) -> float:
+    """When the version that was decided on last was put in force; waits until that is on record."""
+
+    def decided_last() -> int:
+        return max(step.number for step in decisions.steps() if any(one.kind in CROWNING for one in step.actions))
+
+    def is_carried_out(step: Step) -> bool:
+        return step.kind == MOVED and step.evidence["decided_in"] == decided_last()
+
+    eventually(lambda: any(map(is_carried_out, decisions.steps())), 60, "what was decided was not carried out")
+    (move,) = filter(is_carried_out, decisions.steps())
+    (decision,) = (step for step in decisions.steps() if step.number == decided_last())
+    return datetime.fromisoformat(decision.at).timestamp() + float(move.evidence["seconds"])
 
 
 def ended(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -179,7 +179,6 @@ def test_of_a_batch_the_good_ones_are_served_and_an_id_that_says_otherwise_is_a_
     assert answered(stream, OTHER)[OTHER][0] == int(statement_day(NEXT).timestamp() * 1_000_000)
 
 
-@pytest.mark.production
 def test_in_whatever_order_events_come_the_end_is_the_same_online_and_offline(begun: Path, tmp_path: Path) -> None:
     """Every order, one event at a time, each sent twice; some are taken offline in their midst."""
     ends, tables = set(), []
@@ -197,7 +196,6 @@ def test_in_whatever_order_events_come_the_end_is_the_same_online_and_offline(be
         pd.testing.assert_frame_equal(table, tables[0])
 
 
-@pytest.mark.production
 def test_what_was_pushed_comes_into_the_offline_table_once_and_online_stays_what_it_was(
     settings: Settings, stream: Stream, book: LoanBook
 ) -> None:
@@ -367,7 +365,6 @@ def test_online_values_that_no_statement_gives_are_found(
     assert "1 clients that Feast's online store answers otherwise" in str(result.description)
 
 
-@pytest.mark.production
 def test_a_month_s_file_and_what_was_pushed_of_it_stand_beside_each_other(
     settings: Settings, stream: Stream, received: pd.DataFrame, book: LoanBook
 ) -> None:
@@ -434,7 +431,6 @@ def test_the_command_takes_lines_and_parquet_and_lists_what_it_refuses(settings:
     assert (missing.returncode, "nowhere.jsonl cannot be read" in missing.stderr) == (2, True)
 
 
-@pytest.mark.production
 def test_killed_between_any_two_writes_a_push_is_whole_when_it_is_repeated(begun: Path, tmp_path: Path) -> None:
     home, start = tmp_path / "home", tmp_path / "start"
     home_of(begun, home)
