@@ -250,13 +250,15 @@ class Reign:
         releases.crown(number, digest)
         decided = _decision_for(steps[: last.number], number)
         before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
-        seconds = (datetime.now(UTC) - datetime.fromisoformat(decided.at)).total_seconds()
+        took_place = datetime.now(UTC)
+        seconds = (took_place - datetime.fromisoformat(decided.at)).total_seconds()
         if was_champion:
             self.registry.promote(number)
         evidence = {
             "version": number,
             "before": before,
             "seconds": round(seconds, 3),
+            "took_place": took_place.isoformat(),
             "decided_in": decided.number,
         }
         return self._noted(MOVED, evidence)

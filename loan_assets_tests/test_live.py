@@ -341,8 +341,7 @@ def carried_out(decisions: Decisions) -> float:
 
     eventually(lambda: any(map(is_carried_out, decisions.steps())), 60, "what was decided was not carried out")
     (move,) = filter(is_carried_out, decisions.steps())
-    (decision,) = (step for step in decisions.steps() if step.number == decided_last())
-    return datetime.fromisoformat(decision.at).timestamp() + float(move.evidence["seconds"])
+    return move.took_place.timestamp()
 
 
 def ended(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,8 +182,11 @@ def test_who_comes_back_answers_before_mlflow_does_and_its_alias_follows(reign: 
             until(lambda: in_force(reign) == (1, 2), 30)
             # Were it killed now, the alias would be somebody's to move.
             assert reign.what_is_due() == SUCCEED
+            time.sleep(0.5)
+            let_go = datetime.now(UTC)
         _, moved = returning.result(timeout=30)
     assert moved is not None
+    assert moved.took_place < let_go < datetime.fromisoformat(moved.at)
     assert in_force(reign) == (1, 1)
     assert reign.what_is_due() is None
 

@@ -51,6 +51,11 @@ class Step:
     situation: Situation
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def took_place(self) -> datetime:
+        """When what it tells of happened: a move is written down once MLflow knows of it too, which may be later."""
+        return datetime.fromisoformat(str(self.evidence.get("took_place", self.at)))
+
     def line(self) -> bytes:
         """The step as it is written."""
         facts = {**asdict(self), "situation": self.situation.as_facts()}
