@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 
 from loan_assets.credit.in_life import LiveFairness
 from loan_assets.refusal import BadInput, Refusal
@@ -55,14 +55,14 @@ def _in_force_on(steps: Sequence[Step], day: str) -> list[Step]:
 
 
 def _day(step: Step) -> str:
-    return step.took_place.date().isoformat()
+    return datetime.fromisoformat(step.at).date().isoformat()
 
 
 def _champion(steps: Sequence[Step], move: Step, releases: ReleaseStore) -> Iterator[str]:
     number = move.evidence["version"]
     decided = steps[move.evidence["decided_in"] - 1]
     causes = "; ".join(action.cause for action in decided.actions if action.version == number)
-    yield f"Champion   version {number}, in force since {move.took_place:%FT%T} UTC"
+    yield f"Champion   version {number}, in force since {move.at[:19]} UTC"
     yield f"Approval   step {decided.number} of {decided.at[:19]} UTC, by {decided.by}: {causes}"
     digest, folder = releases.shelf_of(number)
     facts = read_release(folder, expected=digest).facts

@@ -44,8 +44,10 @@ def bring_back(
 ) -> None:
     """Put a former champion in force, at once."""
     reign = Reign(decisions=decisions, registry=registry, history=memory.of(BOOK))
-    _, moved = reign.roll_back(config.version or None, config.why, config.by)
+    _, moved, waits = reign.roll_back(config.version or None, config.why, config.by)
     context.log.info(f"In force after {moved.evidence['seconds'] if moved else 0:.1f} s.")
+    if waits:
+        context.log.warning(waits)
 
 
 @dg.op
@@ -67,7 +69,7 @@ def raise_an_alarm(
     context.log.info("; ".join(f"{action.kind}: {action.cause}" for action in step.actions))
 
 
-@dg.job(description="Bring a former champion back: alias, release and pointer, with the cause on record.")
+@dg.job(description="Bring a former champion back, whether MLflow answers or not, with the cause on record.")
 def roll_back() -> None:
     """One button for the engineer on call."""
     bring_back()

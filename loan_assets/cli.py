@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
@@ -41,13 +41,21 @@ def settings_here() -> Settings:
     return Settings.from_environment()
 
 
-def ready() -> Settings:
-    """The settings of this process, its home made, and every place on another machine found fit to be used."""
+# Where a former champion is found, and its return recorded: whatever else is away, it can come back.
+BROUGHT_BACK_BY = ("LOAN_RELEASES", "LOAN_DECISIONS")
+
+
+def ready(needed: Collection[str] = ()) -> Settings:
+    """The settings of this process, its home made, and every place on another machine found fit to be used.
+
+    Args:
+        needed: the variables of those that are looked at, of all by default.
+    """
     from loan_assets.connections import require
     from loan_assets.home import prepare
 
     settings = prepare(settings_here())
-    require(settings)
+    require(settings, needed)
     return settings
 
 
@@ -190,7 +198,10 @@ def rollback(
     by: str = typer.Option("a person at a terminal", help="Who asks."),
 ) -> None:
     """Bring a former champion back at once: running endpoints follow within a second or two, the cause is recorded."""
-    _tell_of(*_reign().roll_back(version or None, why, by))
+    decided, moved, waits = _reign(BROUGHT_BACK_BY).roll_back(version or None, why, by)
+    _tell_of(decided, moved)
+    if waits:
+        typer.echo(waits, err=True)
 
 
 def _tell_of(decided: Step, moved: Step | None) -> None:
@@ -286,6 +297,8 @@ def decisions() -> None:
         said = [f"{action.kind:<8} version {action.version}: {action.cause}" for action in step.actions]
         if step.kind == "moved":
             said = [f"in force version {step.evidence['version']} after {step.evidence['seconds']} s"]
+        if step.kind == "named":
+            said = [f"MLflow was told of version {step.evidence['version']}"]
         if step.kind == "staged":
             share = f" for {step.evidence['share']:.0%} of the clients" if step.evidence["share"] else ""
             stands = f"version {step.evidence['challenger']} stands in {step.evidence['stage']}{share}"
@@ -294,17 +307,17 @@ def decisions() -> None:
             typer.echo(f"{step.number:>4} {step.date or step.at[:10]} {line}")
 
 
-def _reign() -> Reign:
-    """The reign over the home of this process."""
+def _reign(needed: Collection[str] = ()) -> Reign:
+    """The reign over the home of this process; only the places of these variables have to be fit, of all by default."""
     from loan_assets.reign import Reign
 
-    return Reign.over(ready())
+    return Reign.over(ready(needed))
 
 
 @app.command("put-in-force")
 @explained
 def put_in_force() -> None:
-    """Have alias, release and pointer follow the journal, as a run would; nothing is decided by it."""
+    """Have pointer and alias follow the journal, as a run would; nothing is decided by it."""
     reign = _reign()
     reign.put_in_force()
     typer.echo(f"Version {reign.history.releases.champion().version} is in force")

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -70,9 +70,13 @@ def connections_of(settings: Settings) -> tuple[Connection, ...]:
     )
 
 
-def examined(settings: Settings) -> tuple[Finding, ...]:
-    """What is found at every place elsewhere, in the order of `connections_of`; nothing takes longer than `LONGEST`."""
-    known = connections_of(settings)
+def examined(settings: Settings, needed: Collection[str] = ()) -> tuple[Finding, ...]:
+    """What is found at every place elsewhere, in the order of `connections_of`; nothing takes longer than `LONGEST`.
+
+    Args:
+        needed: the variables of the places that are asked, of all by default.
+    """
+    known = tuple(one for one in connections_of(settings) if not needed or one.variable in needed)
     answers: dict[Connection, list[Finding]] = {}
 
     def ask(one: Connection) -> None:
@@ -90,13 +94,16 @@ def examined(settings: Settings) -> tuple[Finding, ...]:
     return (*findings, *_mixed_up(known))
 
 
-def require(settings: Settings) -> None:
+def require(settings: Settings, needed: Collection[str] = ()) -> None:
     """Make sure that every place elsewhere can be used, before anything is begun that would be left half done.
+
+    Args:
+        needed: the variables of the places that have to be, of all by default.
 
     Raises:
         Refusal: naming every variable whose place cannot, what is wrong with it, and what to do.
     """
-    broken = [finding for finding in examined(settings) if finding.state == BROKEN]
+    broken = [finding for finding in examined(settings, needed) if finding.state == BROKEN]
     if broken:
         steps = dict.fromkeys(finding.next_step for finding in broken)
         raise Refusal(" ".join(f"{finding.found}." for finding in broken), " ".join(steps))

@@ -23,7 +23,7 @@ from loan_assets.refusal import Refusal
 from loan_assets.release import Release
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.bento_store import BentoStore, BuiltBento
-from loan_assets.resources.decisions import Decisions
+from loan_assets.resources.decisions import Decisions, mlflow_knows
 from loan_assets.resources.engine import Engine
 from loan_assets.resources.experiments import MODEL_DIGEST
 from loan_assets.resources.loan_source import LoanSource
@@ -263,8 +263,10 @@ def _release(settings: Settings) -> Iterator[Finding]:
 
 def _towards(settings: Settings, champion: int, in_force: int) -> str:
     """How the registry and the release in force come to agree: both follow the journal of decisions."""
-    decided = Decisions.over(settings).last()
-    if decided is not None and decided.situation.champion == champion:
+    steps = Decisions.over(settings).steps()
+    if not mlflow_knows(steps):
+        return "`loan-assets put-in-force`: MLflow's alias has not followed yet."
+    if steps and steps[-1].situation.champion == champion:
         return "Materialize champion in the Dagster UI (`make dev`): the release follows what was decided."
     return (
         f"Materialize champion in the Dagster UI (`make dev`): the alias goes back to version {in_force}, which was "

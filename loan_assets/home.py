@@ -26,16 +26,17 @@ telemetry:
 nux:
   enabled: false
 # Runs that sensors, schedules and people ask for wait for each other: the embedded stores have one writer.
-run_coordinator:
-  module: dagster._core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
-    dequeue_interval_seconds: 1
 concurrency:
   runs:
     max_concurrent_runs: 1
   pools:
     default_limit: 1
+# The next of them begins two seconds after the one before, and not five.
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 2
 """
 # The URL holds a password and is read from the environment by whoever opens the storage.
 IN_POSTGRES = """\

@@ -166,4 +166,4 @@ def _is_return(steps: Sequence[Step], move: Step) -> bool:
 
 
 def _at(step: Step) -> datetime:
-    return step.took_place
+    return datetime.fromisoformat(step.at)

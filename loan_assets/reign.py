@@ -10,6 +10,7 @@ the journal, never the other way round: after a kill at any instant the next run
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -36,9 +37,20 @@ from loan_assets.credit.succession import (
 from loan_assets.credit.versions import Origin
 from loan_assets.policy import Succession
 from loan_assets.prediction_record import day_of
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.release import ORIGIN
-from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, STAGED, WATCH, Decisions, Step
+from loan_assets.resources.decisions import (
+    FIRST,
+    GATE,
+    MOVED,
+    NAMED,
+    PERSON,
+    STAGED,
+    WATCH,
+    Decisions,
+    Step,
+    mlflow_knows,
+)
 from loan_assets.resources.live_history import LiveHistory, Memory
 from loan_assets.resources.registry import CHAMPION, Registry
 from loan_assets.settings import Settings
@@ -213,15 +225,24 @@ class Reign:
         return self.decisions.record(GATE, last.date, actions, situation, evidence, after=last.number)
 
     def put_in_force(self) -> Step | None:
-        """Make pointer and alias follow the journal; None where the champion does already.
+        """Make pointer and alias follow the journal; None where the pointer does already.
 
         The release is verified before anything moves. A challenger that takes over by steps stands beside it then, or
         no longer does.
+
+        Raises:
+            Refusal: also when the champion is in force and MLflow's alias cannot follow.
         """
         last = self.begun()
         if last is None:
             return None
-        moved = None if self._is_crowned(last) and self._has_alias(last) else self._crowned(last)
+        moved = self._followed(last)
+        self._tell_mlflow()
+        return moved
+
+    def _followed(self, last: Step) -> Step | None:
+        """Make what serving reads follow the journal: the pointer, and who stands beside."""
+        moved = None if self._is_crowned(last) else self._crowned(last)
         if not self._is_beside(last):
             self._put_beside(last)
         return moved
@@ -234,13 +255,27 @@ class Reign:
         is_moved = any(step.evidence["version"] == number for step in moves)
         return is_moved and in_force is not None and in_force.version == number
 
-    def _has_alias(self, last: Step) -> bool:
-        return self.registry.aliases().get(CHAMPION) == last.situation.champion
+    def _tell_mlflow(self) -> None:
+        """Have the alias name the champion of the journal, whoever that has become meanwhile."""
+        named = 0
+        while named != (number := self._last().situation.champion):
+            try:
+                if self.registry.aliases().get(CHAMPION) != number:
+                    self.registry.promote(number)
+            except Refusal as refused:
+                raise Refusal(
+                    f"Version {number} is in force, and MLflow's alias has not followed yet. {refused.cause}",
+                    "Mend that: the alias follows by itself then, or at once by `loan-assets put-in-force`.",
+                ) from None
+            named = number
+        if not mlflow_knows(self.decisions.steps()):
+            self._noted(NAMED, {"version": named})
 
     def _crowned(self, last: Step) -> Step:
-        """Move MLflow's alias and the pointer, which serving follows, to the champion of the journal.
+        """Move the pointer, which serving follows, to the champion of the journal, and put that on record.
 
-        MLflow refuses whom no gate has judged and comes first then; who was champion before waits for it no second.
+        MLflow, which refuses whom no gate has judged, is told of a new champion before. Who was champion already was
+        judged then: it comes back whether MLflow answers or not.
         """
         number, releases, steps = last.situation.champion, self.history.releases, self.decisions.steps()
         digest, _ = releases.shelf_of(number)
@@ -250,15 +285,12 @@ class Reign:
         releases.crown(number, digest)
         decided = _decision_for(steps[: last.number], number)
         before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
-        took_place = datetime.now(UTC)
-        seconds = (took_place - datetime.fromisoformat(decided.at)).total_seconds()
-        if was_champion:
-            self.registry.promote(number)
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(decided.at)).total_seconds()
         evidence = {
             "version": number,
             "before": before,
             "seconds": round(seconds, 3),
-            "took_place": took_place.isoformat(),
+            "mlflow_knows": not was_champion,
             "decided_in": decided.number,
         }
         return self._noted(MOVED, evidence)
@@ -302,12 +334,17 @@ class Reign:
         return (said["challenger"], Mode(said["stage"]), said["share"]) if said and said["challenger"] else None
 
     def _noted(self, kind: str, evidence: Mapping[str, object]) -> Step:
-        """Write down a move, after whatever was decided meanwhile: that is carried out next."""
-        last = self._last()
-        return self.decisions.record(kind, last.date, (), last.situation, evidence, after=last.number)
+        """Write down what was done, after whatever was decided meanwhile: that is carried out next."""
+        while True:
+            last = self._last()
+            with suppress(Overtaken):
+                return self.decisions.record(kind, last.date, (), last.situation, evidence, after=last.number)
 
-    def roll_back(self, to: int | None, why: str, by: str) -> tuple[Step, Step | None]:
-        """Bring a former champion back at once, the last one unless another is named; returns decision and move.
+    def roll_back(self, to: int | None, why: str, by: str) -> tuple[Step, Step | None, str]:
+        """Bring a former champion back at once, the last one unless another is named.
+
+        Returns:
+            The decision, the move, and why MLflow's alias has not followed yet, empty where it has.
 
         Raises:
             Refusal: when there is none, or the named one never was champion.
@@ -326,7 +363,12 @@ class Reign:
         action = Action(kind=Kind.ROLLBACK, cause=f"{why} (asked by {by})", version=number)
         situation = reverted(last.situation, day, number, day)
         decided = self.decisions.record(PERSON, day, (action,), situation, by=by, after=last.number)
-        return decided, self.put_in_force()
+        moved, waits = self._followed(decided), ""
+        try:
+            self._tell_mlflow()
+        except Refusal as refused:
+            waits = str(refused)
+        return decided, moved, waits
 
     def approve(self, number: int, why: str, by: str) -> tuple[Step, Step | None]:
         """Put a version in force on a person's word: one that nobody ordered, of other features or another delivery.
@@ -375,7 +417,7 @@ class Reign:
         last = self.decisions.last()
         if last is None:
             return None
-        if not self._is_crowned(last) or not self._is_beside(last):
+        if not self._is_crowned(last) or not self._is_beside(last) or not mlflow_knows(self.decisions.steps()):
             return SUCCEED
         if last.situation.challenger is None:
             return None

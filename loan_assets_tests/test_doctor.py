@@ -17,7 +17,7 @@ from loan_assets.books import LoanBook
 from loan_assets.findings import Finding
 from loan_assets.policy import POLICY
 from loan_assets.resources.asset_store import AssetStore
-from loan_assets.resources.decisions import PERSON, Decisions
+from loan_assets.resources.decisions import MOVED, PERSON, Decisions
 from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate, RegisteredVersion, Registry
 from loan_assets.settings import Settings
 from loan_assets_tests.conftest import Home
@@ -89,6 +89,17 @@ def test_an_alias_that_was_moved_by_hand_goes_back_by_the_step_that_is_told(home
     assert done.returncode == 0, done.stderr
     assert registry.aliases()[CHAMPION] == 1
     assert release_finding(home).state == "well"
+
+
+def test_an_alias_that_has_not_followed_a_return_is_told_to(home: Settings, registry: Registry) -> None:
+    number = second(home, registry, "elsewhere")
+    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
+    decisions = Decisions(folder=str(home.decisions))
+    last = decisions.last()
+    assert last is not None
+    evidence = {"version": 1, "mlflow_knows": False}
+    decisions.record(MOVED, last.date, (), last.situation, evidence, after=last.number)
+    assert release_finding(home).next_step == "`loan-assets put-in-force`: MLflow's alias has not followed yet."
 
 
 def test_a_pointer_that_lags_behind_a_decision_is_told_to_follow_it(home: Settings, registry: Registry) -> None:

@@ -340,8 +340,7 @@ def carried_out(decisions: Decisions) -> float:
         return step.kind == MOVED and step.evidence["decided_in"] == decided_last()
 
     eventually(lambda: any(map(is_carried_out, decisions.steps())), 60, "what was decided was not carried out")
-    (move,) = filter(is_carried_out, decisions.steps())
-    return move.took_place.timestamp()
+    return datetime.fromisoformat(next(filter(is_carried_out, decisions.steps())).at).timestamp()
 
 
 def ended(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,16 +36,16 @@ from loan_assets.refusal import Refusal
 from loan_assets.reign import RETRAIN, SUCCEED, Reign
 from loan_assets.release import ORIGIN, REFERENCE, write_release
 from loan_assets.resources.asset_store import _save
-from loan_assets.resources.decisions import FIRST, GATE, MOVED, PERSON, STAGED, WATCH
+from loan_assets.resources.decisions import FIRST, GATE, MOVED, NAMED, PERSON, STAGED, WATCH
 from loan_assets.resources.experiments import alone
 from loan_assets.resources.live_history import Memory
 from loan_assets.resources.prediction_logs import PredictionLogs
-from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate
+from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate, Registry
 from loan_assets.sensors import act_on_decisions
 from loan_assets.standing import Mode
-from loan_assets_tests.conftest import Home
+from loan_assets_tests.conftest import Home, loan_assets
 from loan_assets_tests.kill_drill import FIRST_DAY, Warm, last_of, on_trial, reign_of, warm
-from loan_assets_tests.services import until
+from loan_assets_tests.services import free_port, until
 
 DAYS = ("2026-02-02", "2026-02-03", "2026-02-04", "2026-02-05", "2026-02-06")
 BY_STEPS = Promotion(by_steps=True, shadow_answers=60, canary_answers=25)
@@ -161,34 +160,89 @@ def test_a_promotion_moves_alias_then_pointer_and_says_how_long_it_took(reign: R
 def test_a_person_brings_the_last_champion_back_with_the_cause_on_record(reign: Reign) -> None:
     reign.approve(2, "first", "the board")
     reign.approve(3, "then", "the board")
-    decided, moved = reign.roll_back(None, "complaints", "the engineer on call")
+    decided, moved, waits = reign.roll_back(None, "complaints", "the engineer on call")
     assert moved is not None
+    assert waits == ""
     assert (decided.kind, decided.by, decided.situation.champion) == (PERSON, "the engineer on call", 2)
     (action,) = decided.actions
     assert (action.kind, action.version) == (Kind.ROLLBACK, 2)
     assert action.cause == "complaints (asked by the engineer on call)"
     assert in_force(reign) == (2, 2)
     assert decided.situation.is_returned
+    assert kinds(reign)[-3:] == [PERSON, MOVED, NAMED]
     reign.roll_back(1, "an older one", "the engineer on call")
     assert in_force(reign) == (1, 1)
     assert last_of(reign).situation.archived == (3, 2)
 
 
-def test_who_comes_back_answers_before_mlflow_does_and_its_alias_follows(reign: Reign) -> None:
+def test_who_comes_back_answers_although_mlflow_is_away_and_its_alias_follows(reign: Reign) -> None:
+    reign = by_steps(reign)
+    reign.approve(3, "first", "the board")
+    last = last_of(reign)
+    reign.decisions.record(GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number)
+    reign.put_in_force()
+    assert beside(reign) is not None
+    away = replace(reign, registry=Registry(tracking_uri=f"http://127.0.0.1:{free_port()}", artifacts=""))
+    _, moved, waits = away.roll_back(1, "complaints", "the engineer on call")
+    assert moved is not None
+    assert moved.kind == MOVED
+    assert "Version 1 is in force, and MLflow's alias has not followed yet. MLflow at http" in waits
+    assert "run again" not in waits
+    assert (in_force(reign), beside(reign)) == ((1, 3), None)
+    assert reign.what_is_due() == SUCCEED
+    with pytest.raises(Refusal, match="Version 1 is in force, and MLflow's alias"):
+        away.put_in_force()
+    assert kinds(reign)[-3:] == [PERSON, MOVED, STAGED]
+    assert reign.put_in_force() is None
+    assert in_force(reign) == (1, 1)
+    assert kinds(reign)[-1] == NAMED
+    assert reign.what_is_due() is None
+    assert reign.put_in_force() is None
+    assert kinds(reign)[-1] == NAMED
+
+
+def test_the_command_brings_back_whatever_is_away_but_releases_and_journal(reign: Reign) -> None:
     reign.approve(2, "first", "the board")
+    home, port = Path(reign.decisions.folder).parent, free_port()
+    bucket = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+    }
+    away = {
+        "LOAN_MLFLOW_URI": f"http://127.0.0.1:{port}",
+        "LOAN_DAGSTER_STORAGE": f"postgresql://nobody@127.0.0.1:{port}/dagster",
+        "LOAN_ONLINE": f"redis://127.0.0.1:{port}/0",
+        "LOAN_STORE": "s3://away/store",
+        "LOAN_PREDICTIONS": "s3://away/predictions",
+        "LOAN_OUTCOMES": "s3://away/outcomes",
+        **bucket,
+    }
+    done = loan_assets("rollback", "--why", "complaints", home=home, **away)
+    assert done.returncode == 0, done.stderr
+    assert "Version 1 is in force after" in done.stdout
+    assert "MLflow's alias has not followed yet" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert in_force(reign) == (1, 2)
+    assert reign.what_is_due() == SUCCEED
+    refused = loan_assets("rollback", "--why", "complaints", home=home, LOAN_RELEASES="s3://away/releases", **bucket)
+    assert refused.returncode == 1
+    assert "LOAN_RELEASES" in refused.stderr
+
+
+def test_of_two_who_come_back_at_once_mlflow_names_the_one_that_was_decided_last(reign: Reign) -> None:
+    reign.approve(2, "first", "the board")
+    reign.approve(3, "then", "the board")
     with ThreadPoolExecutor() as pool:
         with alone(reign.registry.tracking_uri, "registry"):
-            returning = pool.submit(reign.roll_back, 1, "complaints", "the engineer on call")
-            until(lambda: in_force(reign) == (1, 2), 30)
-            # Were it killed now, the alias would be somebody's to move.
-            assert reign.what_is_due() == SUCCEED
-            time.sleep(0.5)
-            let_go = datetime.now(UTC)
-        _, moved = returning.result(timeout=30)
-    assert moved is not None
-    assert moved.took_place < let_go < datetime.fromisoformat(moved.at)
-    assert in_force(reign) == (1, 1)
+            returning = [pool.submit(reign.roll_back, 1, "complaints", "the engineer on call")]
+            until(lambda: in_force(reign) == (1, 3), 30)
+            returning += [pool.submit(reign.roll_back, 2, "more complaints", "another")]
+            until(lambda: in_force(reign) == (2, 3), 30)
+        assert [one.result(timeout=60)[2] for one in returning] == ["", ""]
+    assert in_force(reign) == (2, 2)
     assert reign.what_is_due() is None
+    assert [step.evidence["version"] for step in reign.decisions.steps() if step.kind == MOVED] == [1, 2, 3, 1, 2]
 
 
 def test_what_never_was_champion_does_not_come_back(reign: Reign) -> None:

@@ -144,7 +144,7 @@ def gate_verdict(
 
 @dg.asset(kinds={"mlflow"}, deps=["gate_verdict"])
 def champion(context: dg.AssetExecutionContext, registry: Registry, decisions: Decisions, memory: Memory) -> Champion:
-    """The version that answers: alias, release and pointer follow the last decision, a return as much as a promotion.
+    """The version that answers: pointer and alias follow the last decision, a return as much as a promotion.
 
     Its release is verified before anything moves. Serving swaps to it within a second or two, without a failed request.
     """

@@ -29,8 +29,8 @@ from loan_assets.refusal import Overtaken, Refusal
 from loan_assets.settings import Settings
 
 # What a step was: the first version put in force, a day looked at, a challenger judged, a person's word, a move made,
-# or a challenger put beside the champion.
-FIRST, WATCH, GATE, PERSON, MOVED, STAGED = "first", "watch", "gate", "person", "moved", "staged"
+# MLflow told of one that was made without it, or a challenger put beside the champion.
+FIRST, WATCH, GATE, PERSON, MOVED, NAMED, STAGED = "first", "watch", "gate", "person", "moved", "named", "staged"
 RULE = "the rule"
 
 
@@ -50,11 +50,6 @@ class Step:
     actions: tuple[Action, ...]
     situation: Situation
     evidence: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def took_place(self) -> datetime:
-        """When what it tells of happened: a move is written down once MLflow knows of it too, which may be later."""
-        return datetime.fromisoformat(str(self.evidence.get("took_place", self.at)))
 
     def line(self) -> bytes:
         """The step as it is written."""
@@ -236,6 +231,12 @@ class Decisions(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def _journal(self) -> Path:
         return Path(self.folder) / "journal.log"
+
+
+def mlflow_knows(steps: Sequence[Step]) -> bool:
+    """Whether MLflow was told of the last move, as far as the journal says: who comes back does not wait for it."""
+    last = next((step for step in reversed(steps) if step.kind in (MOVED, NAMED)), None)
+    return last is None or last.kind == NAMED or bool(last.evidence.get("mlflow_knows", True))
 
 
 def _named(number: int) -> str:
