@@ -343,17 +343,25 @@ class Reign:
     def roll_back(self, to: int | None, why: str, by: str) -> tuple[Step, Step | None, str]:
         """Bring a former champion back at once, the last one unless another is named.
 
+        Where one came back already, the last one is the version that was left: it has to be named then, so that who
+        asks twice does not get it back.
+
         Returns:
             The decision, the move, and why MLflow's alias has not followed yet, empty where it has.
 
         Raises:
-            Refusal: when there is none, or the named one never was champion.
+            Refusal: when there is none, the named one never was champion, or none is named and one came back already.
         """
         last = self._last()
         archived = last.situation.archived
         number = to if to is not None else (archived[-1] if archived else None)
+        listed = ", ".join(str(one) for one in archived) or "none"
+        if to is None and last.situation.is_returned:
+            raise Refusal(
+                f"Version {last.situation.champion} came back already, on {last.situation.in_force_since}.",
+                f"Name the version that is to come back with --version, one of: {listed}.",
+            )
         if number is None or number not in archived:
-            listed = ", ".join(str(one) for one in archived) or "none"
             raise Refusal(
                 f"Version {number} never was champion." if number else "No other version was champion yet.",
                 f"Versions that can come back: {listed}.",

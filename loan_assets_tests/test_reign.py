@@ -170,6 +170,9 @@ def test_a_person_brings_the_last_champion_back_with_the_cause_on_record(reign: 
     assert in_force(reign) == (2, 2)
     assert decided.situation.is_returned
     assert kinds(reign)[-3:] == [PERSON, MOVED, NAMED]
+    with pytest.raises(Refusal, match=r"Version 2 came back already, on .*--version, one of: 1, 3"):
+        reign.roll_back(None, "asked twice", "the engineer on call")
+    assert in_force(reign) == (2, 2)
     reign.roll_back(1, "an older one", "the engineer on call")
     assert in_force(reign) == (1, 1)
     assert last_of(reign).situation.archived == (3, 2)
