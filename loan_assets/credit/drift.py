@@ -14,10 +14,12 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loan_assets.books import Column, LoanBook, Role
 from loan_assets.policy import Policy, Vigilance
@@ -200,10 +202,11 @@ def by_evidently(
             per_column_threshold={name: limits[name] for name in names},
             drift_share=vigilance.retrain_above,
         )
-        snapshot = Report([preset]).run(
-            Dataset.from_pandas(current[names].astype("float64"), data_definition=definition),
-            Dataset.from_pandas(reference[names].astype("float64"), data_definition=definition),
-        )
+        with _without_pictures_of_columns():
+            snapshot = Report([preset]).run(
+                Dataset.from_pandas(current[names].astype("float64"), data_definition=definition),
+                Dataset.from_pandas(reference[names].astype("float64"), data_definition=definition),
+            )
         scores = {
             metric["config"]["column"]: float(metric["value"])
             for metric in snapshot.dict()["metrics"]
@@ -211,6 +214,20 @@ def by_evidently(
         }
         page = _without_chance(snapshot.get_html_str(as_iframe=False))
         return {name: scores[name] for name in names}, page.encode()
+
+
+@contextmanager
+def _without_pictures_of_columns() -> Iterator[None]:
+    """Let Evidently draw no column by itself: the preset's page shows the pictures of its own table instead.
+
+    Those that nobody sees are a third of the time that a report takes.
+    """
+    columns: Any = import_module("evidently.metrics.column_statistics").ValueDriftCalculation
+    drawn, columns._render = columns._render, lambda *_: []
+    try:
+        yield
+    finally:
+        columns._render = drawn
 
 
 def _without_chance(page: str) -> str:
