@@ -263,8 +263,9 @@ class Reign:
                 if self.registry.aliases().get(CHAMPION) != number:
                     self.registry.promote(number)
             except Refusal as refused:
+                answers = self.history.releases.champion().version
                 raise Refusal(
-                    f"Version {number} is in force, and MLflow's alias has not followed yet. {refused.cause}",
+                    f"Version {answers} is in force, and MLflow's alias has not followed yet. {refused.cause}",
                     "Mend that: the alias follows by itself then, or at once by `loan-assets put-in-force`.",
                 ) from None
             named = number
@@ -359,7 +360,7 @@ class Reign:
         if to is None and last.situation.is_returned:
             raise Refusal(
                 f"Version {last.situation.champion} came back already, on {last.situation.in_force_since}.",
-                f"Name the version that is to come back with --version, one of: {listed}.",
+                f"Name the version that is to come back, one of: {listed}.",
             )
         if number is None or number not in archived:
             raise Refusal(

@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -60,6 +62,22 @@ def client(registry: Registry) -> Any:
     return registry._client()
 
 
+def aliased(home: Settings, registry: Registry) -> int:
+    """Another version, which MLflow calls champion and the pointer does not name."""
+    number = second(home, registry, "elsewhere")
+    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
+    return number
+
+
+def noted(home: Settings, kind: str, champion: int = 1, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
+    """A step more in the journal."""
+    decisions = Decisions(folder=str(home.decisions))
+    last = decisions.last()
+    assert last is not None
+    situation = replace(last.situation, champion=champion)
+    decisions.record(kind, last.date, (), situation, evidence, after=last.number)
+
+
 def test_a_release_that_agrees_with_the_registry_and_the_book_is_well(home: Settings) -> None:
     assert release_finding(home).state == "well"
 
@@ -72,8 +90,7 @@ def test_a_release_of_another_model_than_the_registry_says_is_broken(home: Setti
 
 
 def test_an_alias_that_was_moved_by_hand_goes_back_by_the_step_that_is_told(home: Settings, registry: Registry) -> None:
-    number = second(home, registry, "elsewhere")
-    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
+    number = aliased(home, registry)
     finding = release_finding(home)
     assert f"version 1 is in force, but the registry's champion is version {number}" in finding.found
     assert finding.next_step.startswith("Materialize champion")
@@ -92,23 +109,13 @@ def test_an_alias_that_was_moved_by_hand_goes_back_by_the_step_that_is_told(home
 
 
 def test_an_alias_that_has_not_followed_a_return_is_told_to(home: Settings, registry: Registry) -> None:
-    number = second(home, registry, "elsewhere")
-    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
-    decisions = Decisions(folder=str(home.decisions))
-    last = decisions.last()
-    assert last is not None
-    evidence = {"version": 1, "mlflow_knows": False}
-    decisions.record(MOVED, last.date, (), last.situation, evidence, after=last.number)
+    aliased(home, registry)
+    noted(home, MOVED, evidence={"version": 1, "mlflow_knows": False})
     assert release_finding(home).next_step == "`loan-assets put-in-force`: MLflow's alias has not followed yet."
 
 
 def test_a_pointer_that_lags_behind_a_decision_is_told_to_follow_it(home: Settings, registry: Registry) -> None:
-    number = second(home, registry, "elsewhere")
-    client(registry).set_registered_model_alias("loan-default", CHAMPION, str(number))
-    decisions = Decisions(folder=str(home.decisions))
-    last = decisions.last()
-    assert last is not None
-    decisions.record(PERSON, last.date, (), replace(last.situation, champion=number), after=last.number)
+    noted(home, PERSON, champion=aliased(home, registry))
     assert release_finding(home).next_step.endswith("the release follows what was decided.")
 
 

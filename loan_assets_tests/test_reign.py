@@ -44,7 +44,7 @@ from loan_assets.resources.registry import CHALLENGER, CHAMPION, Candidate, Regi
 from loan_assets.sensors import act_on_decisions
 from loan_assets.standing import Mode
 from loan_assets_tests.conftest import Home, loan_assets
-from loan_assets_tests.kill_drill import FIRST_DAY, Warm, last_of, on_trial, reign_of, warm
+from loan_assets_tests.kill_drill import FIRST_DAY, Warm, answer_as_canary, last_of, on_trial, reign_of, warm
 from loan_assets_tests.services import free_port, until
 
 DAYS = ("2026-02-02", "2026-02-03", "2026-02-04", "2026-02-05", "2026-02-06")
@@ -170,7 +170,7 @@ def test_a_person_brings_the_last_champion_back_with_the_cause_on_record(reign: 
     assert in_force(reign) == (2, 2)
     assert decided.situation.is_returned
     assert kinds(reign)[-3:] == [PERSON, MOVED, NAMED]
-    with pytest.raises(Refusal, match=r"Version 2 came back already, on .*--version, one of: 1, 3"):
+    with pytest.raises(Refusal, match=r"Version 2 came back already, on .* Name the version .* one of: 1, 3"):
         reign.roll_back(None, "asked twice", "the engineer on call")
     assert in_force(reign) == (2, 2)
     reign.roll_back(1, "an older one", "the engineer on call")
@@ -181,9 +181,7 @@ def test_a_person_brings_the_last_champion_back_with_the_cause_on_record(reign: 
 def test_who_comes_back_answers_although_mlflow_is_away_and_its_alias_follows(reign: Reign) -> None:
     reign = by_steps(reign)
     reign.approve(3, "first", "the board")
-    last = last_of(reign)
-    reign.decisions.record(GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number)
-    reign.put_in_force()
+    answer_as_canary(reign)
     assert beside(reign) is not None
     away = replace(reign, registry=Registry(tracking_uri=f"http://127.0.0.1:{free_port()}", artifacts=""))
     _, moved, waits = away.roll_back(1, "complaints", "the engineer on call")
@@ -542,9 +540,7 @@ def test_a_hundred_alarms_at_once_order_one_retraining(platform: Served) -> None
 def test_a_rollback_dismisses_who_stands(reign: Reign) -> None:
     reign = by_steps(reign)
     reign.approve(3, "why", "who")
-    last = last_of(reign)
-    reign.decisions.record(GATE, DAYS[1], (), on_trial(last.situation, 2, CANARY), {"challenger": 2}, after=last.number)
-    reign.put_in_force()
+    answer_as_canary(reign)
     assert beside(reign) == (2, "canary", BY_STEPS.canary_share)
     reign.roll_back(None, "why", "who")
     assert (in_force(reign), beside(reign)) == ((1, 1), None)

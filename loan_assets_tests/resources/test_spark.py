@@ -43,8 +43,13 @@ from loan_assets_tests.test_lifecycle import digests
 
 EMBEDDED = Engine()
 COMPUTED = (
-    *("raw_loan_book", "client_profiles", "monthly_statements", "default_outcomes"),
-    *("borrower_features", "feature_definitions", "training_set"),
+    "raw_loan_book",
+    "client_profiles",
+    "monthly_statements",
+    "default_outcomes",
+    "borrower_features",
+    "feature_definitions",
+    "training_set",
 )
 
 
