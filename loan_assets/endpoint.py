@@ -31,14 +31,17 @@ from loan_assets.settings import Settings
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
 SENDERS = 4
+# How long a request is sent again while the endpoint says that it has too much to do.
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A status and the JSON that came with it."""
+    """A status and the JSON that came with it; `again_after` is the wait in seconds that the endpoint asks for."""
 
     status: int
     body: Any
+    again_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,8 @@ class Endpoint:
     def ask_each(self, route: str, bodies: Sequence[object]) -> list[Reply]:
         """Send requests one after the other over one connection, so that of two of one name the first is the first.
 
+        One that the endpoint has no time for is sent again when it says so: it was neither answered nor put on record.
+
         Raises:
             Refusal: when the endpoint does not answer, or cannot; a request that it refuses is answered.
         """
@@ -86,7 +91,7 @@ class Endpoint:
         connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
         try:
             for body in bodies:
-                replies.append(_ask(connection, route, json.dumps(body)))
+                replies.append(_ask_again(connection, route, json.dumps(body)))
                 if replies[-1].status >= http.client.INTERNAL_SERVER_ERROR:
                     said = f"The endpoint cannot answer: {error_of(replies[-1])}."
                     raise Refusal(said, "See endpoint.log in LOAN_HOME, then run again.")
@@ -108,16 +113,12 @@ class Endpoint:
         answers: list[dict[str, Any]] = [{}] * len(applications)
 
         def send(share: range) -> None:
-            connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
-            for position in share:
-                reply = _ask(connection, "/score", json.dumps({"applications": [applications[position]]}))
+            replies = self.ask_each("/score", [{"applications": [applications[position]]} for position in share])
+            for position, reply in zip(share, replies, strict=True):
                 if reply.status != http.client.OK:
-                    raise Refusal(
-                        f"Application {position} was answered with status {reply.status}.",
-                        "See the endpoint's log, then send it again.",
-                    )
+                    said = f"Application {position} was not scored: {error_of(reply)}."
+                    raise Refusal(said, "See endpoint.log in LOAN_HOME, then send it again.")
                 (answers[position],) = reply.body["predictions"]
-            connection.close()
 
         with ThreadPoolExecutor(SENDERS) as senders:
             list(senders.map(send, shares))
@@ -216,7 +217,18 @@ def _ask(connection: http.client.HTTPConnection, route: str, body: str) -> Reply
     connection.request("POST", route, body, {"content-type": "application/json"})
     answer = connection.getresponse()
     content = answer.read()
-    return Reply(status=answer.status, body=json.loads(content) if content else None)
+    again = answer.getheader("retry-after")
+    return Reply(
+        status=answer.status, body=json.loads(content) if content else None, again_after=float(again) if again else None
+    )
+
+
+def _ask_again(connection: http.client.HTTPConnection, route: str, body: str) -> Reply:
+    """The answer to a request, sent again as often as the endpoint asks for within `PATIENCE_SECONDS`."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while (reply := _ask(connection, route, body)).again_after is not None and time.monotonic() < until:
+        time.sleep(reply.again_after)
+    return reply
 
 
 def error_of(reply: Reply) -> str:

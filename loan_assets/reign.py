@@ -59,6 +59,9 @@ from loan_assets.standing import Mode
 # What has to run after a step: a new model and its judgement, or the judgement and the move alone.
 RETRAIN, SUCCEED = "retrain", "succeed"
 
+# What was decided is on record, so nobody decides it again.
+OWED = "Mend that: what was decided is carried out by itself then, or at once by `loan-assets put-in-force`."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reign:
@@ -264,10 +267,8 @@ class Reign:
                     self.registry.promote(number)
             except Refusal as refused:
                 answers = self.history.releases.champion().version
-                raise Refusal(
-                    f"Version {answers} is in force, and MLflow's alias has not followed yet. {refused.cause}",
-                    "Mend that: the alias follows by itself then, or at once by `loan-assets put-in-force`.",
-                ) from None
+                told = f"Version {answers} is in force, and MLflow's alias has not followed yet. {refused.cause}"
+                raise Refusal(told, OWED) from None
             named = number
         if not mlflow_knows(self.decisions.steps()):
             self._noted(NAMED, {"version": named})
@@ -282,7 +283,11 @@ class Reign:
         digest, _ = releases.shelf_of(number)
         was_champion = any(step.kind == MOVED and step.evidence["version"] == number for step in steps)
         if not was_champion:
-            self.registry.promote(number)
+            try:
+                self.registry.promote(number)
+            except Refusal as refused:
+                told = f"Version {number} is decided on and not in force yet. {refused.cause}"
+                raise Refusal(told, OWED) from None
         releases.crown(number, digest)
         decided = _decision_for(steps[: last.number], number)
         before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0

@@ -202,6 +202,19 @@ def test_who_comes_back_answers_although_mlflow_is_away_and_its_alias_follows(re
     assert kinds(reign)[-1] == NAMED
 
 
+def test_a_new_version_waits_for_mlflow_and_nobody_is_told_to_decide_again(reign: Reign) -> None:
+    away = replace(reign, registry=Registry(tracking_uri=f"http://127.0.0.1:{free_port()}", artifacts=""))
+    for put in (lambda: away.approve(2, "better", "the board"), away.put_in_force):
+        with pytest.raises(Refusal, match=r"Version 2 is decided on and not in force yet\. MLflow at http") as refused:
+            put()
+        assert "carried out by itself" in refused.value.next_step
+        assert in_force(reign) == (1, 1)
+    assert kinds(reign) == [FIRST, MOVED, PERSON]
+    assert reign.what_is_due() == SUCCEED
+    assert reign.put_in_force() is not None
+    assert in_force(reign) == (2, 2)
+
+
 def test_the_command_brings_back_whatever_is_away_but_releases_and_journal(reign: Reign) -> None:
     reign.approve(2, "first", "the board")
     home, port = Path(reign.decisions.folder).parent, free_port()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +186,24 @@ def test_two_workers_share_the_port_the_record_and_the_metrics(ran: Home, good: 
     counted = re.search(r'loan_request_seconds_count\{route="/score",status="200"\} ([\d.]+)', page)
     assert counted is not None
     assert (status, float(counted[1])) == (200, len(replies) + 40.0)
+
+
+def test_who_is_asked_to_come_back_is_answered_then(ran: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    online, question = tmp_path / "online", {"client_ids": [1]}
+    with served(replace(ran.settings, online=str(online)), rehearsed_day="2026-02-06") as endpoint:
+        with monkeypatch.context() as impatient:
+            impatient.setattr("loan_assets.endpoint.PATIENCE_SECONDS", 0.0)
+            with pytest.raises(Refusal, match=r"The endpoint cannot answer: .*online"):
+                endpoint.ask_each("/predict", [question])
+        comes = threading.Timer(1.0, shutil.copytree, (ran.settings.online, online))
+        comes.start()
+        replies = endpoint.ask_each("/predict", [question, question])
+        comes.join()
+        _, page = get(endpoint, "/metrics")
+    assert [reply.status for reply in replies] == [200, 200]
+    refused = re.search(r'loan_request_seconds_count\{route="/predict",status="503"\} ([\d.]+)', page)
+    assert refused is not None
+    assert float(refused[1]) >= 2
 
 
 def test_an_endpoint_is_stopped_without_losing_a_line(ran: Home, good: dict[str, Any]) -> None:
