@@ -7,9 +7,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two files of tests at a time: most of it is one process after another that starts. Many tests have a bound in seconds that
+# Several files of tests at a time: most of it is one process after another that starts. Many tests have a bound in seconds that
 # is theirs on a machine of their own: what fails beside others is told, and tried once more with nothing beside it.
-AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+AT_ONCE := --dist loadfile --no-loadscope-reorder
 ALONE := --last-failed --last-failed-no-failures none
 
 .PHONY: setup demo run test test-production drill loop dev serve simulate watch mlflow doctor images base-image up-production down-production lint lock clean
@@ -44,16 +44,17 @@ run: setup
 
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
-	@$(BIN)/pytest $(AT_ONCE) || { [ $$? = 1 ] && $(BIN)/pytest $(ALONE); }
+	@$(BIN)/pytest -n 2 $(AT_ONCE) || { [ $$? = 1 ] && $(BIN)/pytest $(ALONE); }
 
 # PySpark, on top of the rest: some hundred MB that only LOAN_ENGINE=spark needs, and its tests.
 $(VENV)/.spark: deploy/spark.lock $(VENV)/.ready
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation --require-hashes -r deploy/spark.lock
 	@touch $@
 
-# The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves; the graph on Spark.
+# The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves; the graph on Spark. A file
+# more at a time: these wait for servers, queues and disks a fifth of their time.
 test-production: setup $(VENV)/.spark
-	@$(BIN)/pytest $(AT_ONCE) -m production -rs || { [ $$? = 1 ] && $(BIN)/pytest $(ALONE) -m production -rs; }
+	@$(BIN)/pytest -n 3 $(AT_ONCE) -m production -rs || { [ $$? = 1 ] && $(BIN)/pytest $(ALONE) -m production -rs; }
 
 # The endpoint's tests of endurance at full length, about half an hour; `make test` runs them in short.
 drill: setup
