@@ -137,14 +137,23 @@ def run() -> None:
 def demo() -> None:
     """Run the whole graph, serve the champion, send it 1,500 applications, watch the day, and print what came of it."""
     settings = ready()
-    from loan_assets.rehearsal import days_up_to_today, rehearse
+    from loan_assets.rehearsal import rehearse
     from loan_assets.running import run_whole_graph
     from loan_assets.summary import print_summary
 
     took = run_whole_graph(settings)
-    typer.echo("\nServing the champion for today's applications")
-    rehearse(settings, "quiet", days_up_to_today(1))
+    typer.echo("\nServing the champion for a day's applications")
+    rehearse(settings, "quiet", _days_to_rehearse(settings, 1))
     print_summary(settings, took)
+
+
+def _days_to_rehearse(settings: Settings, count: int) -> list[str]:
+    from loan_assets.rehearsal import days_to_rehearse, days_up_to_today
+
+    days = days_to_rehearse(settings, count)
+    if days[-1:] != days_up_to_today(1):
+        typer.echo("  Today has real answers, which count instead of rehearsed ones: days before it are rehearsed.")
+    return days
 
 
 @app.command()
@@ -342,7 +351,7 @@ def token(
 def simulate(
     scenario: Annotated[str, typer.Argument(help="sudden-shift (by default), quiet, or changed-world.")] = "",
     history: Annotated[Path | None, typer.Option(help="A folder of predictions/ and labels/, as for backtest.")] = None,
-    days: Annotated[int, typer.Option(min=1, max=60, help="Of sudden-shift and quiet: days up to today.")] = 3,
+    days: Annotated[int, typer.Option(min=1, max=60, help="Of sudden-shift and quiet: how many days.")] = 3,
     until: Annotated[str, typer.Option(help="Of a history: the last day, 2026-11-24 style.")] = "",
     anew: Annotated[bool, typer.Option("--anew", help="Of a history: begin again, with a new home.")] = False,
 ) -> None:
@@ -373,10 +382,10 @@ def simulate(
 
 def _rehearse(scenario: str, days: int) -> None:
     settings = ready()
-    from loan_assets.rehearsal import days_up_to_today, rehearse
+    from loan_assets.rehearsal import rehearse
     from loan_assets.summary import print_vigilance
 
-    reports = rehearse(settings, scenario, days_up_to_today(days))
+    reports = rehearse(settings, scenario, _days_to_rehearse(settings, days))
     print_vigilance(reports)
 
 

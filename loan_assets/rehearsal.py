@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -27,6 +28,7 @@ from loan_assets.prediction_record import day_of
 from loan_assets.refusal import BadInput, Refusal
 from loan_assets.resources.asset_store import AssetStore
 from loan_assets.resources.catalog import DAYS
+from loan_assets.resources.prediction_logs import PredictionLogs
 from loan_assets.running import only_run_in, run_here
 from loan_assets.settings import Settings
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 APPLICATIONS = 1_500
+# How far back days are looked for on which nothing but rehearsals was asked.
+LOOKS_BACK = 90
 
 
 def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[DriftReport]:
@@ -68,6 +72,24 @@ def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[Dri
             reports.append(watch_day(instance, store, day))
             console.print(f"      {said_of(reports[-1])}")
     return reports
+
+
+def days_to_rehearse(settings: Settings, count: int) -> list[str]:
+    """The last days, today's included, without a real answer, oldest first: those drive out the rehearsed ones.
+
+    Raises:
+        Refusal: when the last `LOOKS_BACK` days have fewer of them.
+    """
+    logs = PredictionLogs.over(settings)
+    latest_first = reversed(days_up_to_today(LOOKS_BACK))
+    free = (day for day in latest_first if all(record.rehearsal for record in logs.records(day)[0]))
+    found = sorted(islice(free, count))
+    if len(found) < count:
+        raise Refusal(
+            f"Only {len(found)} of the last {LOOKS_BACK} days have no real answers.",
+            "Rehearse in a home of its own: name an empty folder by LOAN_HOME and begin with `loan-assets demo`.",
+        )
+    return found
 
 
 def watch_days(settings: Settings, days: Sequence[str]) -> None:

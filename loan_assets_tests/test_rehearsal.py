@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 
 from loan_assets.books import LoanBook, Role
-from loan_assets.rehearsal import named_requests
+from loan_assets.prediction_record import PredictionRecord
+from loan_assets.refusal import Refusal
+from loan_assets.rehearsal import LOOKS_BACK, days_to_rehearse, days_up_to_today, named_requests
+from loan_assets.settings import Settings
+from loan_assets_tests.test_prediction_record import RECORD
 
 
 @pytest.fixture
@@ -56,3 +63,25 @@ def test_a_request_without_a_name_is_sent_without_one(requests: pd.DataFrame, bo
     assert "request_id" not in named_requests(requests.drop(columns="request_id"), book)[0]
     named = named_requests(requests.assign(request_id=pd.Series(["a", None, "b"], dtype="object")), book)
     assert sum("request_id" in body for body in named) == 2
+
+
+def test_days_with_a_real_answer_are_not_rehearsed(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"LOAN_HOME": str(tmp_path)})
+    days = days_up_to_today(LOOKS_BACK)
+
+    def answered(day: str, *records: PredictionRecord) -> None:
+        (settings.predictions / day).mkdir(parents=True, exist_ok=True)
+        (settings.predictions / day / "1.log").write_bytes(b"".join(record.line() for record in records))
+
+    rehearsed = replace(RECORD, request_id="another", rehearsal="once")
+    assert days_to_rehearse(settings, 3) == days[-3:]
+    answered(days[-1], rehearsed)
+    assert days_to_rehearse(settings, 3) == days[-3:]
+    answered(days[-1], rehearsed, RECORD)
+    answered(days[-3], RECORD)
+    assert days_to_rehearse(settings, 3) == [days[-5], days[-4], days[-2]]
+    for day in days[2:]:
+        answered(day, RECORD)
+    assert days_to_rehearse(settings, 2) == days[:2]
+    with pytest.raises(Refusal, match="Only 2 of the last 90 days have no real answers"):
+        days_to_rehearse(settings, 3)
