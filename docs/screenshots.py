@@ -2,9 +2,9 @@
 # requires-python = ">=3.11"
 # dependencies = ["playwright==1.56.0", "pillow>=11"]
 # ///
-"""The README's pictures, taken from a real `dagster dev` on this repository's home.
+"""The README's pictures, taken from a real `dagster dev` on this repository's home and on that of a simulation.
 
-Run `make demo`, `make simulate` with `make dev` open, stop it, then `uv run docs/screenshots.py`.
+Run `make demo`, `make simulate` and `make simulate SCENARIO=changed-world`, then `uv run docs/screenshots.py`.
 It needs a Chromium: CHROMIUM names the program, `chromium` on the PATH by default.
 """
 
@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
+EVERYDAY = ROOT / ".loan_assets"
+SIMULATED = EVERYDAY / "simulations" / "changed-world"
 PICTURES = ROOT / "docs" / "pictures"
 PORT = 3117
 UI = f"http://127.0.0.1:{PORT}"
@@ -31,11 +33,8 @@ UI = f"http://127.0.0.1:{PORT}"
 
 def main() -> None:
     """Take every picture anew."""
-    with dagster_dev(), sync_playwright() as play:
-        program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1500, "height": 860})
-        page.request.post(f"{UI}/graphql", data={"query": "mutation{setNuxSeen}"})
+    with sync_playwright() as play, dagster_dev(EVERYDAY):
+        page = opened(play)
         visit(page, "asset-groups", seconds=10)
         page.locator("body").click(position={"x": 900, "y": 700})
         page.keyboard.press("Alt+e")  # expand every group
@@ -47,15 +46,27 @@ def main() -> None:
         visit(page, "assets/drift_report?view=events", seconds=10)
         open_picture(page, "distances")
         keep(page, "drift_report")
-        visit(page, "automation")
-        keep(page, "automation")
-        visit(page, "runs")
-        keep(page, "runs")
         page.set_viewport_size({"width": 1500, "height": 1100})
         page.goto(newest_report().as_uri())
         page.wait_for_timeout(6_000)
         keep(page, "evidently")
-        browser.close()
+    with sync_playwright() as play, dagster_dev(SIMULATED):
+        page = opened(play)
+        visit(page, "runs")
+        page.get_by_role("link", name="retrain", exact=True).first.evaluate(
+            "one => one.scrollIntoView({block: 'center'})"
+        )
+        page.wait_for_timeout(2_000)
+        keep(page, "runs")
+
+
+def opened(play: Playwright) -> Page:
+    """A page of a browser, with nothing in front of Dagster's."""
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    page = browser.new_page(viewport={"width": 1500, "height": 860})
+    page.request.post(f"{UI}/graphql", data={"query": "mutation{setNuxSeen}"})
+    return page
 
 
 def visit(page: Page, path: str, seconds: float = 7) -> None:
@@ -74,22 +85,25 @@ def open_picture(page: Page, name: str) -> None:
 def keep(page: Page, name: str) -> None:
     """Store what is seen, in few colours: a page of words loses nothing by it."""
     places = page.get_by_text(re.compile(r"^/\S+$"))  # where this machine keeps things is nobody's business
-    shot = page.screenshot(mask=[places], mask_color="#868990")
+    places.evaluate_all("found => found.forEach(one => one.textContent = '/…')")
+    shot = page.screenshot()
     seen = Image.open(io.BytesIO(shot)).convert("RGB")
     seen.quantize(96).save(PICTURES / f"{name}.png", optimize=True)
 
 
 def newest_report() -> Path:
-    """Evidently's page of the newest day."""
-    day = sorted((ROOT / ".loan_assets" / "store" / "drift_report").glob("*-*-*"))[-1]
-    return day / (day / "CURRENT").read_text()[:16] / "report.html"
+    """Evidently's page of the newest day that was compared."""
+    days = sorted((EVERYDAY / "store" / "drift_report").glob("*-*-*"))
+    pages = [day / (day / "CURRENT").read_text()[:16] / "report.html" for day in days]
+    return [page for page in pages if page.stat().st_size][-1]
 
 
 @contextmanager
-def dagster_dev() -> Iterator[None]:
-    """`dagster dev` of this repository, ready."""
+def dagster_dev(home: Path) -> Iterator[None]:
+    """`dagster dev` of this repository on a home, ready."""
     command = [str(ROOT / ".venv" / "bin" / "dagster"), "dev", "-h", "127.0.0.1", "-p", str(PORT)]
-    server = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "LOAN_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         for _ in range(120):
             try:

@@ -6,6 +6,7 @@ Here: drawing. Not here: the numbers drawn, which arrive computed, or where a pi
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 INK, ACCENT, WARM, PALE = "#22313f", "#1f6feb", "#d9822b", "#c9d6e5"
 Numbers = NDArray[np.float64]
+# As many letters of a title as fit above one plot, whatever its labels take.
+TITLE_WIDTH = 50
 
 
 def ranking(label: NDArray[np.int64], estimate: Numbers, auc: float, ks: float) -> bytes:
@@ -156,6 +159,8 @@ def _canvas(plots: int, height: float = 3.4) -> tuple[Figure, list[Axes]]:
 
 
 def _png(figure: Figure) -> bytes:
+    for plot in figure.axes:
+        plot.set_title(textwrap.fill(plot.get_title(), TITLE_WIDTH))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
     return buffer.getvalue()
