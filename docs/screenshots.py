@@ -33,7 +33,7 @@ UI = f"http://127.0.0.1:{PORT}"
 
 def main() -> None:
     """Take every picture anew."""
-    with sync_playwright() as play, dagster_dev(EVERYDAY):
+    with dagster_dev(EVERYDAY), sync_playwright() as play:
         page = opened(play)
         visit(page, "asset-groups", seconds=10)
         page.locator("body").click(position={"x": 900, "y": 700})
@@ -50,12 +50,11 @@ def main() -> None:
         page.goto(newest_report().as_uri())
         page.wait_for_timeout(6_000)
         keep(page, "evidently")
-    with sync_playwright() as play, dagster_dev(SIMULATED):
+    with dagster_dev(SIMULATED), sync_playwright() as play:
         page = opened(play)
         visit(page, "runs")
-        page.get_by_role("link", name="retrain", exact=True).first.evaluate(
-            "one => one.scrollIntoView({block: 'center'})"
-        )
+        retraining = page.get_by_role("link", name="retrain", exact=True).first
+        retraining.evaluate("one => one.scrollIntoView({block: 'center'})")
         page.wait_for_timeout(2_000)
         keep(page, "runs")
 

@@ -148,11 +148,12 @@ def demo() -> None:
 
 
 def _days_to_rehearse(settings: Settings, count: int) -> list[str]:
-    from loan_assets.rehearsal import days_to_rehearse, days_up_to_today
+    from loan_assets.rehearsal import LOOKS_BACK, days_to_rehearse, days_up_to_today
 
-    days = days_to_rehearse(settings, count)
-    if days[-1:] != days_up_to_today(1):
-        typer.echo("  Today has real answers, which count instead of rehearsed ones: days before it are rehearsed.")
+    latest = days_up_to_today(count + LOOKS_BACK)
+    days = days_to_rehearse(settings, latest, count)
+    if days[-1] != latest[-1]:
+        typer.echo(f"  Rehearsed up to {days[-1]}: later days have real answers, which count instead.")
     return days
 
 

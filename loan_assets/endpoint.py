@@ -31,7 +31,7 @@ from loan_assets.settings import Settings
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
 SENDERS = 4
-# How long a request is sent again while the endpoint says that it has too much to do.
+# How long a request is sent again while the endpoint asks for that.
 PATIENCE_SECONDS = 30.0
 
 
@@ -82,7 +82,7 @@ class Endpoint:
     def ask_each(self, route: str, bodies: Sequence[object]) -> list[Reply]:
         """Send requests one after the other over one connection, so that of two of one name the first is the first.
 
-        One that the endpoint has no time for is sent again when it says so: it was neither answered nor put on record.
+        One that the endpoint asks to be sent again, having no time for it or no place to put it on record, is.
 
         Raises:
             Refusal: when the endpoint does not answer, or cannot; a request that it refuses is answered.
@@ -116,8 +116,8 @@ class Endpoint:
             replies = self.ask_each("/score", [{"applications": [applications[position]]} for position in share])
             for position, reply in zip(share, replies, strict=True):
                 if reply.status != http.client.OK:
-                    said = f"Application {position} was not scored: {error_of(reply)}."
-                    raise Refusal(said, "See endpoint.log in LOAN_HOME, then send it again.")
+                    said = error_of(reply).removeprefix("applications[0]: ")
+                    raise Refusal(f"Application {position} was not scored: {said}.", "Mend it, then send all again.")
                 (answers[position],) = reply.body["predictions"]
 
         with ThreadPoolExecutor(SENDERS) as senders:
@@ -217,10 +217,9 @@ def _ask(connection: http.client.HTTPConnection, route: str, body: str) -> Reply
     connection.request("POST", route, body, {"content-type": "application/json"})
     answer = connection.getresponse()
     content = answer.read()
-    again = answer.getheader("retry-after")
-    return Reply(
-        status=answer.status, body=json.loads(content) if content else None, again_after=float(again) if again else None
-    )
+    again = answer.getheader("retry-after") if answer.status == http.client.SERVICE_UNAVAILABLE else None
+    body_told = json.loads(content) if content else None
+    return Reply(status=answer.status, body=body_told, again_after=float(again) if again else None)
 
 
 def _ask_again(connection: http.client.HTTPConnection, route: str, body: str) -> Reply:

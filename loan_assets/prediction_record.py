@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -107,9 +108,8 @@ def read_day(folder: Path) -> tuple[list[PredictionRecord], tuple[Damage, ...]]:
     """
     records: dict[str, PredictionRecord] = {}
     damages = []
-    try:
-        files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX) if folder.exists() else []
-        for path in files:
+    with _told(folder):
+        for path in _files_of(folder):
             broken = 0
             for record in _lines(path):
                 if record is None:
@@ -120,13 +120,18 @@ def read_day(folder: Path) -> tuple[list[PredictionRecord], tuple[Damage, ...]]:
                     records[record.prediction_id] = record
             if broken:
                 damages.append(Damage(file=path.name, lines=broken))
-    except OSError as unreadable:
-        raise Refusal(
-            f"The log of {folder.name} cannot be read at {unreadable.filename}: {unreadable.strerror}.",
-            "Mend that place or restore it from a backup, then materialize prediction_log for that day again; "
-            "other days are not affected.",
-        ) from None
     return sorted(records.values(), key=lambda record: (record.answered_at, record.prediction_id)), tuple(damages)
+
+
+def has_real_answer(folder: Path) -> bool:
+    """Whether a day has an answer that was not rehearsed; nothing is read beyond the first.
+
+    Raises:
+        Refusal: as `read_day`.
+    """
+    with _told(folder):
+        lines = (record for path in _files_of(folder) for record in _lines(path))
+        return any(record is not None and not record.rehearsal for record in lines)
 
 
 def real_or_rehearsed(records: Sequence[PredictionRecord]) -> list[PredictionRecord]:
@@ -141,6 +146,22 @@ def real_or_rehearsed(records: Sequence[PredictionRecord]) -> list[PredictionRec
 def day_of(instant: datetime) -> str:
     """The name of the day of an instant given in UTC."""
     return instant.strftime(DAY)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX) if folder.exists() else []
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as unreadable:
+        raise Refusal(
+            f"The log of {folder.name} cannot be read at {unreadable.filename}: {unreadable.strerror}.",
+            "Mend that place or restore it from a backup, then materialize prediction_log for that day again; "
+            "other days are not affected.",
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[PredictionRecord | None]:

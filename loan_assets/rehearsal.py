@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 APPLICATIONS = 1_500
-# How far back days are looked for on which nothing but rehearsals was asked.
-LOOKS_BACK = 90
+# How many days more are looked at for some without a real answer.
+LOOKS_BACK = 14
 
 
 def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[DriftReport]:
@@ -74,22 +73,31 @@ def rehearse(settings: Settings, scenario: str, days: Sequence[str]) -> list[Dri
     return reports
 
 
-def days_to_rehearse(settings: Settings, count: int) -> list[str]:
-    """The last days, today's included, without a real answer, oldest first: those drive out the rehearsed ones.
+def days_to_rehearse(settings: Settings, latest: Sequence[str], count: int) -> list[str]:
+    """The newest days that lie together and have no real answer, oldest first: such drive out the rehearsed ones.
+
+    Args:
+        latest: the days among which they are, oldest first.
 
     Raises:
-        Refusal: when the last `LOOKS_BACK` days have fewer of them.
+        Refusal: when there are not as many.
     """
-    logs = PredictionLogs.over(settings)
-    latest_first = reversed(days_up_to_today(LOOKS_BACK))
-    free = (day for day in latest_first if all(record.rehearsal for record in logs.records(day)[0]))
-    found = sorted(islice(free, count))
-    if len(found) < count:
-        raise Refusal(
-            f"Only {len(found)} of the last {LOOKS_BACK} days have no real answers.",
-            "Rehearse in a home of its own: name an empty folder by LOAN_HOME and begin with `loan-assets demo`.",
-        )
-    return found
+    logs, store, held = PredictionLogs.over(settings), AssetStore.over(settings), set(DAYS.get_partition_keys())
+    logged, together = set(logs.days()), list[str]()
+    for day in reversed([day for day in latest if day in held]):
+        # A day whose log was moved away has its answers in the store.
+        is_real = logs.has_real_answer(day) if day in logged else _has_rows(store, f"prediction_log/{day}")
+        together = [] if is_real else [day, *together]
+        if len(together) == count:
+            return together
+    raise Refusal(
+        f"No {count} days in a row from {latest[0]} on are without real answers.",
+        "Rehearse in a home of its own: name an empty folder by LOAN_HOME and begin with `loan-assets demo`.",
+    )
+
+
+def _has_rows(store: AssetStore, shelf: str) -> bool:
+    return store.holds(shelf) and not store.read(shelf, object).empty
 
 
 def watch_days(settings: Settings, days: Sequence[str]) -> None:

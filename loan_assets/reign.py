@@ -37,7 +37,7 @@ from loan_assets.credit.succession import (
 from loan_assets.credit.versions import Origin
 from loan_assets.policy import Succession
 from loan_assets.prediction_record import day_of
-from loan_assets.refusal import Overtaken, Refusal
+from loan_assets.refusal import Away, Overtaken, Refusal
 from loan_assets.release import ORIGIN
 from loan_assets.resources.decisions import (
     FIRST,
@@ -59,8 +59,11 @@ from loan_assets.standing import Mode
 # What has to run after a step: a new model and its judgement, or the judgement and the move alone.
 RETRAIN, SUCCEED = "retrain", "succeed"
 
-# What was decided is on record, so nobody decides it again.
-OWED = "Mend that: what was decided is carried out by itself then, or at once by `loan-assets put-in-force`."
+# What was decided is on record, so nobody decides it again. The daemon gives up after some tries, until the next step.
+OWED = (
+    "What was decided is carried out by Dagster's daemon, after the next day's watch at the latest, or at once by "
+    "`loan-assets put-in-force`."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +237,8 @@ class Reign:
         no longer does.
 
         Raises:
-            Refusal: also when the champion is in force and MLflow's alias cannot follow.
+            Away: when MLflow is; a new champion waits for it, of one that was in force before only the alias does.
+            Refusal: when a release is not sound, or MLflow knows of no judgement of its version.
         """
         last = self.begun()
         if last is None:
@@ -265,10 +269,10 @@ class Reign:
             try:
                 if self.registry.aliases().get(CHAMPION) != number:
                     self.registry.promote(number)
-            except Refusal as refused:
+            except Away as away:
                 answers = self.history.releases.champion().version
-                told = f"Version {answers} is in force, and MLflow's alias has not followed yet. {refused.cause}"
-                raise Refusal(told, OWED) from None
+                told = f"Version {answers} is in force, and MLflow's alias has not followed yet. {away.cause}"
+                raise Away(told, OWED) from None
             named = number
         if not mlflow_knows(self.decisions.steps()):
             self._noted(NAMED, {"version": named})
@@ -285,9 +289,8 @@ class Reign:
         if not was_champion:
             try:
                 self.registry.promote(number)
-            except Refusal as refused:
-                told = f"Version {number} is decided on and not in force yet. {refused.cause}"
-                raise Refusal(told, OWED) from None
+            except Away as away:
+                raise Away(f"{_decided_on(number)} {away.cause}", OWED) from None
         releases.crown(number, digest)
         decided = _decision_for(steps[: last.number], number)
         before = steps[decided.number - 2].situation.champion if decided.number > 1 else 0
@@ -391,11 +394,14 @@ class Reign:
         with the champion, they have a say as well. Returns decision and move.
 
         Raises:
-            Refusal: when it has no release, is champion already, or outcomes speak against it.
+            Refusal: when it has no release, is champion already, or outcomes speak against it: nothing was decided.
+            Away: when MLflow is; the decision is on record then, and is not taken again.
         """
         last = self._last()
         self.history.releases.shelf_of(number)  # verified before it is decided
         if number == last.situation.champion:
+            if not self._is_crowned(last):
+                raise Refusal(_decided_on(number), OWED)
             raise Refusal(f"Version {number} is champion already.", "Name another version.")
         day = max(last.date, day_of(datetime.now(UTC)))
         trial = self._compared(number, last.situation.champion, day)
@@ -478,6 +484,10 @@ def _of_the_day(steps: tuple[Step, ...], day: str) -> Step | None:
 def _shares_of(step: Step | None) -> dict[int, float]:
     """The check on which a step rests, by version; empty where it had none."""
     return {int(number): share for number, share in step.evidence["shares"].items()} if step else {}
+
+
+def _decided_on(number: int) -> str:
+    return f"Version {number} is decided on and not in force yet."
 
 
 def _decision_for(steps: tuple[Step, ...], number: int) -> Step:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bento.prediction_log import CannotRecord, PredictionLog, clock
 from loan_assets.policy import POLICY, Endpoint
-from loan_assets.prediction_record import PredictionRecord, read_day, real_or_rehearsed
+from loan_assets.prediction_record import PredictionRecord, has_real_answer, read_day, real_or_rehearsed
 from loan_assets.refusal import Refusal
 
 RECORD = PredictionRecord(
@@ -90,6 +90,22 @@ def test_a_real_answer_drives_out_the_rehearsed_ones_and_a_rehearsal_the_one_bef
     assert real_or_rehearsed([*first, *second]) == second
     assert real_or_rehearsed([*first, RECORD, *second]) == [RECORD]
     assert real_or_rehearsed([]) == []
+
+
+def test_whether_anybody_asked_in_earnest_is_told_by_the_first_who_did(tmp_path: Path) -> None:
+    day = tmp_path / "2026-02-02"
+    assert not has_real_answer(day)
+    day.mkdir()
+    rehearsed = replace(RECORD, rehearsal="one").line()
+    (day / "1.log").write_bytes(rehearsed + RECORD.line()[:-2])
+    assert not has_real_answer(day)
+    (day / "2.log").write_bytes(rehearsed + RECORD.line())
+    assert has_real_answer(day)
+    (day / "3.log").mkdir()  # nothing is read beyond the first
+    assert has_real_answer(day)
+    (day / "2.log").unlink()
+    with pytest.raises(Refusal, match=r"The log of 2026-02-02 cannot be read at .*3\.log"):
+        has_real_answer(day)
 
 
 def test_a_file_that_is_full_is_followed_by_another(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from msgspec.structs import replace
 from loan_assets.books import LoanBook, Role
 from loan_assets.prediction_record import PredictionRecord
 from loan_assets.refusal import Refusal
-from loan_assets.rehearsal import LOOKS_BACK, days_to_rehearse, days_up_to_today, named_requests
+from loan_assets.rehearsal import days_to_rehearse, days_up_to_today, named_requests
+from loan_assets.resources.asset_store import AssetStore, _save
 from loan_assets.settings import Settings
 from loan_assets_tests.test_prediction_record import RECORD
 
@@ -65,23 +67,33 @@ def test_a_request_without_a_name_is_sent_without_one(requests: pd.DataFrame, bo
     assert sum("request_id" in body for body in named) == 2
 
 
-def test_days_with_a_real_answer_are_not_rehearsed(tmp_path: Path) -> None:
+def test_days_are_rehearsed_that_lie_together_and_have_no_real_answer(tmp_path: Path) -> None:
     settings = Settings.from_environment({"LOAN_HOME": str(tmp_path)})
-    days = days_up_to_today(LOOKS_BACK)
+    latest = days_up_to_today(9)
 
     def answered(day: str, *records: PredictionRecord) -> None:
         (settings.predictions / day).mkdir(parents=True, exist_ok=True)
         (settings.predictions / day / "1.log").write_bytes(b"".join(record.line() for record in records))
 
     rehearsed = replace(RECORD, request_id="another", rehearsal="once")
-    assert days_to_rehearse(settings, 3) == days[-3:]
-    answered(days[-1], rehearsed)
-    assert days_to_rehearse(settings, 3) == days[-3:]
-    answered(days[-1], rehearsed, RECORD)
-    answered(days[-3], RECORD)
-    assert days_to_rehearse(settings, 3) == [days[-5], days[-4], days[-2]]
-    for day in days[2:]:
-        answered(day, RECORD)
-    assert days_to_rehearse(settings, 2) == days[:2]
-    with pytest.raises(Refusal, match="Only 2 of the last 90 days have no real answers"):
-        days_to_rehearse(settings, 3)
+    assert days_to_rehearse(settings, latest, 3) == latest[-3:]
+    answered(latest[-1], rehearsed)
+    assert days_to_rehearse(settings, latest, 3) == latest[-3:]
+    answered(latest[-1], rehearsed, RECORD)
+    assert days_to_rehearse(settings, latest, 3) == latest[-4:-1]
+    answered(latest[-4], RECORD)
+    assert days_to_rehearse(settings, latest, 2) == latest[-3:-1]
+    assert days_to_rehearse(settings, latest, 3) == latest[-7:-4]
+    with pytest.raises(Refusal, match=f"No 6 days in a row from {latest[0]} on are without real answers"):
+        days_to_rehearse(settings, latest, 6)
+    # Of one the log was moved away, on another nobody asked.
+    log = pd.DataFrame({"request_id": ["a", "b"]})
+    for day, table in ((latest[-6], log), (latest[-8], log.iloc[:0])):
+        AssetStore.over(settings).store.write(f"prediction_log/{day}", partial(_save, table))
+    assert days_to_rehearse(settings, latest, 3) == latest[-9:-6]
+
+
+def test_days_before_the_log_begins_are_not_rehearsed(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"LOAN_HOME": str(tmp_path)})
+    with pytest.raises(Refusal, match="No 1 days in a row from 1999-12-31 on"):
+        days_to_rehearse(settings, ["1999-12-31"], 1)

@@ -207,8 +207,10 @@ def test_a_new_version_waits_for_mlflow_and_nobody_is_told_to_decide_again(reign
     for put in (lambda: away.approve(2, "better", "the board"), away.put_in_force):
         with pytest.raises(Refusal, match=r"Version 2 is decided on and not in force yet\. MLflow at http") as refused:
             put()
-        assert "carried out by itself" in refused.value.next_step
+        assert "`loan-assets put-in-force`" in refused.value.next_step
         assert in_force(reign) == (1, 1)
+    with pytest.raises(Refusal, match=r"Version 2 is decided on and not in force yet\. What was decided"):
+        reign.approve(2, "better", "the board")
     assert kinds(reign) == [FIRST, MOVED, PERSON]
     assert reign.what_is_due() == SUCCEED
     assert reign.put_in_force() is not None

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 INK, ACCENT, WARM, PALE = "#22313f", "#1f6feb", "#d9822b", "#c9d6e5"
 Numbers = NDArray[np.float64]
-# As many letters of a title as fit above one plot, whatever its labels take.
-TITLE_WIDTH = 50
+# As many letters of a title as fit above one plot beside the longest labels.
+TITLE_WIDTH = 40
 
 
 def ranking(label: NDArray[np.int64], estimate: Numbers, auc: float, ks: float) -> bytes:
@@ -153,14 +153,13 @@ def _canvas(plots: int, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     for plot in axes:
         plot.spines[["top", "right"]].set_visible(False)
         plot.tick_params(labelsize=8, colors=INK)
-        plot.title.set_fontsize(10)
         plot.title.set_color(INK)
     return figure, axes
 
 
 def _png(figure: Figure) -> bytes:
     for plot in figure.axes:
-        plot.set_title(textwrap.fill(plot.get_title(), TITLE_WIDTH))
+        plot.title.set_text(textwrap.fill(plot.get_title(), TITLE_WIDTH))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
     return buffer.getvalue()

@@ -19,7 +19,7 @@ import dagster as dg
 from filelock import FileLock
 from pydantic import PrivateAttr
 
-from loan_assets.refusal import Refusal
+from loan_assets.refusal import Away, Refusal
 from loan_assets.settings import without_secrets
 
 if TYPE_CHECKING:
@@ -195,14 +195,18 @@ def reached(tracking_uri: str) -> Any:
 
 @contextmanager
 def answering(tracking_uri: str) -> Iterator[None]:
-    """Say of a server or database that does not answer which one it is, and what to do."""
+    """Say of a server or database that does not answer which one it is, and what to do.
+
+    Raises:
+        Away: instead of what MLflow raises.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (MlflowException, SQLAlchemyError) as unreachable:
-        raise Refusal(
+        raise Away(
             f"MLflow at {without_secrets(tracking_uri)} does not answer ({type(unreachable).__name__}).",
             "Start it or mend LOAN_MLFLOW_URI, then run again; the champion goes on serving.",
         ) from None

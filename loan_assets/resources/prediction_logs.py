@@ -13,7 +13,7 @@ import dagster as dg
 from loan_assets.books import Kind, LoanBook
 from loan_assets.books.tables import predictions
 from loan_assets.bucket import Bucket, bucket_at
-from loan_assets.prediction_record import Damage, PredictionRecord, read_day, real_or_rehearsed
+from loan_assets.prediction_record import Damage, PredictionRecord, has_real_answer, read_day, real_or_rehearsed
 from loan_assets.settings import Settings
 from loan_assets.shipped_log import ShippedLog
 
@@ -52,9 +52,21 @@ class PredictionLogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             Refusal: when the day's folder or a file in it may not be read.
         """
+        return read_day(self._folder_of(day))
+
+    def has_real_answer(self, day: str) -> bool:
+        """Whether a day has an answer that was not rehearsed.
+
+        Raises:
+            Refusal: when the day's folder or a file in it may not be read.
+        """
+        return has_real_answer(self._folder_of(day))
+
+    def _folder_of(self, day: str) -> Path:
+        """A day's folder, with what endpoints have shipped."""
         if self.bucket:
             ShippedLog(Bucket(self.bucket), Path(self.folder)).bring(day)
-        return read_day(Path(self.folder) / day)
+        return Path(self.folder) / day
 
     def read(self, day: str, book: LoanBook) -> tuple[pd.DataFrame, tuple[Damage, ...]]:
         """A day's answers as the table of `books.tables.predictions`, and the lines that could not be read.

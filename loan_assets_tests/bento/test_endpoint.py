@@ -64,6 +64,12 @@ def test_1500_answers_are_1500_records_with_the_scores_of_the_batch(ran: Home, e
         assert set(record.received) == set(drawn.columns) - {"client_id"}
 
 
+def test_of_many_applications_the_one_that_is_no_good_is_named(endpoint: Endpoint, good: dict[str, Any]) -> None:
+    lacking = {name: value for name, value in good.items() if name != "credit_limit"}
+    with pytest.raises(Refusal, match=r"Application 7 was not scored: credit_limit is missing\. Mend it"):
+        endpoint.score_each([*[good] * 7, lacking, good])
+
+
 def test_nothing_that_was_sent_is_in_what_the_endpoint_prints(
     ran: Home, endpoint: Endpoint, good: dict[str, Any]
 ) -> None:
@@ -195,7 +201,8 @@ def test_who_is_asked_to_come_back_is_answered_then(ran: Home, tmp_path: Path, m
             impatient.setattr("loan_assets.endpoint.PATIENCE_SECONDS", 0.0)
             with pytest.raises(Refusal, match=r"The endpoint cannot answer: .*online"):
                 endpoint.ask_each("/predict", [question])
-        comes = threading.Timer(1.0, shutil.copytree, (ran.settings.online, online))
+        aside = Path(shutil.copytree(ran.settings.online, tmp_path / "aside"))
+        comes = threading.Timer(3.0, aside.rename, (online,))
         comes.start()
         replies = endpoint.ask_each("/predict", [question, question])
         comes.join()
