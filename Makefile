@@ -7,8 +7,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Byte code halves the start-up of every process below.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Several files of tests at a time: most of it is one process after another that starts. Many tests have a bound in seconds that
-# is theirs on a machine of their own: what fails beside others is told, and tried once more with nothing beside it.
+# Several files of tests at a time: most of it is one process after another that starts. Many tests have a bound in
+# seconds that is theirs on a machine of their own: what fails beside others is told, and tried once more with nothing
+# beside it.
 AT_ONCE := --dist loadfile --no-loadscope-reorder
 ALONE := --last-failed --last-failed-no-failures none
 
@@ -52,7 +53,7 @@ $(VENV)/.spark: deploy/spark.lock $(VENV)/.ready
 	@touch $@
 
 # The lifecycle on Postgres, Redis and S3, on servers that the tests start and stop themselves; the graph on Spark. A file
-# more at a time: these wait for servers, queues and disks a fifth of their time.
+# more at a time: these often wait for servers, queues and disks.
 test-production: setup $(VENV)/.spark
 	@$(BIN)/pytest -n 3 $(AT_ONCE) -m production -rs || { [ $$? = 1 ] && $(BIN)/pytest $(ALONE) -m production -rs; }
 
