@@ -141,9 +141,10 @@ def demo() -> None:
     from loan_assets.running import run_whole_graph
     from loan_assets.summary import print_summary
 
+    days = _days_to_rehearse(settings, 1)  # refused before a minute's work, not after it
     took = run_whole_graph(settings)
     typer.echo("\nServing the champion for a day's applications")
-    rehearse(settings, "quiet", _days_to_rehearse(settings, 1))
+    rehearse(settings, "quiet", days)
     print_summary(settings, took)
 
 
@@ -153,7 +154,7 @@ def _days_to_rehearse(settings: Settings, count: int) -> list[str]:
     latest = days_up_to_today(count + LOOKS_BACK)
     days = days_to_rehearse(settings, latest, count)
     if days[-1] != latest[-1]:
-        typer.echo(f"  Rehearsed up to {days[-1]}: later days have real answers, which count instead.")
+        typer.echo(f"  Rehearsing up to {days[-1]}: later days have real answers, which count instead.")
     return days
 
 
